@@ -1,0 +1,336 @@
+//! What will run: validated and cross-referenced. Only [`crate::config`] builds a [`Plan`]; whoever holds
+//! one of its parts may rely on what is written beside the fields.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::secret::Secret;
+use crate::{
+    load::Volume,
+    outcome::Failure,
+    prompt::Prompt,
+    units::{Name, Ratio, Tokens},
+};
+
+/// A validated configuration.
+#[derive(Debug)]
+pub struct Plan {
+    global: Global,
+    targets: Vec<Arc<Target>>,
+    probes: Vec<Arc<Probe>>,
+}
+
+impl Plan {
+    pub(super) fn new(global: Global, targets: Vec<Arc<Target>>, probes: Vec<Arc<Probe>>) -> Self {
+        Self {
+            global,
+            targets,
+            probes,
+        }
+    }
+
+    pub fn global(&self) -> &Global {
+        &self.global
+    }
+
+    /// In the order of the file; names are unique.
+    pub fn targets(&self) -> &[Arc<Target>] {
+        &self.targets
+    }
+
+    /// In the order of the file, at least one; names are unique.
+    pub fn probes(&self) -> &[Arc<Probe>] {
+        &self.probes
+    }
+
+    /// Every series that the plan makes, probe by probe, target by target, step by step.
+    pub fn series(&self) -> impl Iterator<Item = Series> + '_ {
+        self.probes.iter().flat_map(|probe| {
+            probe.targets.iter().flat_map(move |target| {
+                probe.steps.iter().map(move |step| Series {
+                    probe: Arc::clone(probe),
+                    target: Arc::clone(target),
+                    step: Arc::clone(step),
+                })
+            })
+        })
+    }
+}
+
+/// What holds for all probes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Global {
+    /// Names of the extra labels, in the order of the file: valid, unique, none of them reserved.
+    pub labels: Vec<String>,
+    /// Most requests under way at once, over all probes; at least the widest burst.
+    pub max_in_flight: u32,
+    pub user_agent: String,
+}
+
+/// The wire protocol of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Api {
+    OpenaiChat,
+    OllamaChat,
+}
+
+impl Api {
+    pub const ALL: &'static [Self] = &[Self::OpenaiChat, Self::OllamaChat];
+
+    /// As written in the configuration and in the label `api`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenaiChat => "openai_chat",
+            Self::OllamaChat => "ollama_chat",
+        }
+    }
+}
+
+/// Whether requests share connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Connection {
+    /// Every request opens its own.
+    New,
+    /// Idle connections are used again.
+    Reuse,
+}
+
+impl Connection {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Reuse => "reuse",
+        }
+    }
+}
+
+/// Which HTTP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    Http1,
+    /// On plain `http://` with prior knowledge.
+    Http2,
+    /// What ALPN says; HTTP/1.1 on plain `http://`.
+    Auto,
+}
+
+impl HttpVersion {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "1.1",
+            Self::Http2 => "2",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+/// An endpoint and how to reach it.
+#[derive(Debug, PartialEq)]
+pub struct Target {
+    pub name: Name,
+    /// http or https, with a host, without query, fragment or credentials.
+    pub url: Url,
+    pub api: Api,
+    pub model: String,
+    pub authorization: Option<Authorization>,
+    /// Valid names, each once, none of those that the client sets itself.
+    pub headers: Vec<Header>,
+    pub connection: Connection,
+    pub http: HttpVersion,
+    /// The field of the request body that holds the most tokens to generate (`openai_chat`).
+    pub max_tokens_field: &'static str,
+    /// Merged into every request body as it is.
+    pub body: Map<String, Value>,
+    pub price: Option<Price>,
+    /// Values of the extra labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether bursts of several probes may run at this target at once.
+    pub share: bool,
+}
+
+/// The `Authorization` header.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Authorization {
+    /// `Bearer` and the like.
+    pub scheme: String,
+    pub credentials: Secret,
+}
+
+/// A request header whose value may be a secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Header {
+    pub name: String,
+    pub value: Secret,
+}
+
+/// Dollars.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Price {
+    pub input_per_million: f64,
+    pub output_per_million: f64,
+}
+
+/// What to ask which targets, how often.
+#[derive(Debug, PartialEq)]
+pub struct Probe {
+    pub name: Name,
+    /// At least one, each once.
+    pub targets: Vec<Arc<Target>>,
+    /// At least 100 ms.
+    pub every: Duration,
+    /// How much of `every` a burst may be shifted, at random: at most a half.
+    pub jitter: Ratio,
+    /// At least one, by rising number of users; one step unless there is a ladder.
+    pub steps: Vec<Arc<Step>>,
+    /// The pause between the steps of a ladder.
+    pub settle: Duration,
+    /// Requests before the measured ones of each step.
+    pub warmup: u32,
+    pub prompt: Prompt,
+    /// Most tokens to generate per request, at least 1.
+    pub max_tokens: Tokens,
+    pub timeouts: Timeouts,
+    /// Values of the extra labels; they win over the target's.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One concurrency of a probe.
+#[derive(Debug, PartialEq)]
+pub struct Step {
+    /// Requests under way at once, at least 1; the label `concurrency`.
+    pub users: u32,
+    pub volume: Volume,
+    pub slo: Slo,
+}
+
+/// The deadlines of a request, none of them zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the start to the connection (DNS, TCP, TLS).
+    pub connect: Duration,
+    /// From the start to the first output.
+    pub first_token: Duration,
+    /// From output to output.
+    pub stall: Duration,
+    /// From the start to the end.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            first_token: Duration::from_mins(2),
+            stall: Duration::from_secs(30),
+            total: Duration::from_mins(10),
+        }
+    }
+}
+
+/// Service level objectives of a series. Without any limit, success alone is judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slo {
+    pub ttft: Option<Duration>,
+    pub ttft_from: TtftFrom,
+    pub ttfo: Option<Duration>,
+    pub itl: Option<Duration>,
+    /// Limit on the longest gap.
+    pub gap: Option<Duration>,
+    /// Limit on the request duration.
+    pub request: Option<Duration>,
+    /// Share of requests that are to be good: above 0, below 1.
+    pub objective: Ratio,
+    pub alert: Alert,
+    /// Failures that are not judged.
+    pub excuse: Vec<Failure>,
+    pub withheld: Withheld,
+}
+
+impl Default for Slo {
+    /// What holds where no `slo` is given: success alone, and nobody is alerted.
+    fn default() -> Self {
+        Self {
+            ttft: None,
+            ttft_from: TtftFrom::Start,
+            ttfo: None,
+            itl: None,
+            gap: None,
+            request: None,
+            objective: Ratio::new(0.99).expect("99 % is a share"),
+            alert: Alert::None,
+            excuse: vec![Failure::Unauthorized],
+            withheld: Withheld::Missed,
+        }
+    }
+}
+
+/// Which time to first token the limit is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TtftFrom {
+    Start,
+    Connected,
+}
+
+/// Whom a missed objective alerts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Alert {
+    Page,
+    Ticket,
+    None,
+}
+
+impl Alert {
+    /// The value of the label `alert`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Ticket => "ticket",
+            Self::None => "none",
+        }
+    }
+}
+
+/// How bursts count that were due and withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    Missed,
+    Ignore,
+}
+
+/// One probe at one target and one concurrency: what the metrics tell apart.
+#[derive(Clone, Debug)]
+pub struct Series {
+    pub probe: Arc<Probe>,
+    pub target: Arc<Target>,
+    pub step: Arc<Step>,
+}
+
+impl Series {
+    /// The value of an extra label: the probe's, else the target's, else empty.
+    pub fn label(&self, name: &str) -> &str {
+        self.probe
+            .labels
+            .get(name)
+            .or_else(|| self.target.labels.get(name))
+            .map_or("", String::as_str)
+    }
+
+    /// What identifies the series.
+    pub fn key(&self) -> SeriesKey {
+        SeriesKey {
+            probe: self.probe.name.clone(),
+            target: self.target.name.clone(),
+            concurrency: self.step.users,
+        }
+    }
+}
+
+/// The identity of a [`Series`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesKey {
+    pub probe: Name,
+    pub target: Name,
+    pub concurrency: u32,
+}

@@ -1,0 +1,95 @@
+//! What came of one request: the timeline, the outcome, and what the server said.
+
+use tokio::time::Instant;
+
+use crate::{
+    outcome::{Failure, Outcome},
+    timeline::Timeline,
+    units::{Seconds, Tokens},
+    usage::{ServerPhases, Usage},
+};
+
+/// How a request came by its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionState {
+    /// Opened for it.
+    New,
+    /// Taken from the pool.
+    Reused,
+    /// Taken from the pool, found dead before the first byte, opened anew.
+    Reopened,
+}
+
+impl ConnectionState {
+    pub const ALL: &'static [Self] = &[Self::New, Self::Reused, Self::Reopened];
+
+    /// The value of the label `state`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Reused => "reused",
+            Self::Reopened => "reopened",
+        }
+    }
+}
+
+/// One request of a burst, ended. There is exactly one for every request that was begun, also when it was
+/// cancelled or panicked.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Position in the burst, from 0; warm-up requests count on their own.
+    pub number: u32,
+    /// Warm-up requests count only for tokens and cost.
+    pub warmup: bool,
+    pub timeline: Timeline,
+    pub outcome: Outcome,
+    /// For the log and the page: what happened in words, at most [`Record::MAX_DETAIL`] bytes, never in a label.
+    pub detail: Option<String>,
+    /// When the request was over, whichever way; `None` when it never started.
+    pub ended: Option<Instant>,
+    pub usage: Usage,
+    /// Output tokens in the first output delta, where the server says so on that frame.
+    pub first_delta_tokens: Option<Tokens>,
+    /// Whether a delta carried reasoning: then reported reasoning tokens were generated in the open.
+    pub open_reasoning: bool,
+    pub server_phases: ServerPhases,
+    /// The HTTP status, once there was a response head.
+    pub status: Option<u16>,
+    pub connection: Option<ConnectionState>,
+}
+
+impl Record {
+    /// Longest detail that is kept, in bytes.
+    pub const MAX_DETAIL: usize = 1024;
+
+    pub fn new(number: u32, warmup: bool, intended: Instant) -> Self {
+        Self {
+            number,
+            warmup,
+            timeline: Timeline::new(intended),
+            outcome: Outcome::Invalid(crate::outcome::Invalid::Cancelled),
+            detail: None,
+            ended: None,
+            usage: Usage::default(),
+            first_delta_tokens: None,
+            open_reasoning: false,
+            server_phases: ServerPhases::default(),
+            status: None,
+            connection: None,
+        }
+    }
+
+    /// From the start to the end of the request, however it ended; `None` when it never started.
+    pub fn elapsed(&self) -> Option<Seconds> {
+        Some(Seconds::between(self.timeline.start?, self.ended?))
+    }
+
+    /// What a request that timed out before its first token had waited: it takes the place of a TTFT in
+    /// histograms, so that percentiles do not improve when requests time out.
+    pub fn waited_in_vain(&self) -> Option<Seconds> {
+        match self.outcome {
+            Outcome::Failed(Failure::HeadersTimeout | Failure::FirstTokenTimeout) => self.elapsed(),
+            _ => None,
+        }
+    }
+}

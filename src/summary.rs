@@ -1,0 +1,374 @@
+//! Requests that were judged, and one burst of them in numbers: what the last-burst gauges, the log line,
+//! the page and the report of `once` say.
+
+use std::{collections::BTreeMap, mem};
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::{
+    measure::{Measurement, Phases},
+    outcome::{Failure, Invalid, Outcome},
+    record::Record,
+    slo::{ErrorBounds, Objective, Verdict, Verdicts},
+    units::{Ratio, Seconds},
+};
+
+/// One ended request with everything that is said of it.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    pub record: Record,
+    pub measured: Measurement,
+    /// Without verdicts for a warm-up request.
+    pub verdicts: Verdicts,
+    pub bounds: ErrorBounds,
+}
+
+/// A distribution of one measurement over the requests of a burst, in seconds; percentiles are exact, with
+/// linear interpolation between ranks (as numpy and AIPerf have it).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Stats {
+    pub count: usize,
+    pub avg: Seconds,
+    pub min: Seconds,
+    pub p50: Seconds,
+    pub p90: Seconds,
+    pub p99: Seconds,
+    pub max: Seconds,
+}
+
+impl Stats {
+    /// `None` of nothing.
+    pub fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_unstable_by(f64::total_cmp);
+        let (&min, &max) = (values.first()?, values.last()?);
+        let at = |percent| Seconds::new(percentile(&values, percent));
+        Some(Self {
+            count: values.len(),
+            avg: Seconds::new(values.iter().sum::<f64>() / values.len() as f64),
+            min: Seconds::new(min),
+            p50: at(50),
+            p90: at(90),
+            p99: at(99),
+            max: Seconds::new(max),
+        })
+    }
+}
+
+/// The `percent`th percentile of sorted values; 0 of nothing.
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let rank = sorted.len().saturating_sub(1) * percent;
+    let (below, part) = (rank / 100, (rank % 100) as f64 / 100.0);
+    let low = sorted.get(below).copied().unwrap_or_default();
+    let high = sorted.get(below + 1).copied().unwrap_or(low);
+    low + (high - low) * part
+}
+
+/// One burst, ended: one firing of a probe at one target and one concurrency. Warm-up is in none of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    pub requests: u64,
+    pub successes: u64,
+    pub failures: BTreeMap<Failure, u64>,
+    pub invalid: BTreeMap<Invalid, u64>,
+    /// From the first start to the last output; `None` without a success.
+    pub duration: Option<Seconds>,
+    /// Successes a second.
+    pub requests_per_second: Option<f64>,
+    /// Output tokens a second, over all users.
+    pub output_tokens_per_second: Option<f64>,
+    /// Output tokens a second that one user saw, the median over the requests.
+    pub output_tokens_per_second_per_user: Option<f64>,
+    pub output_tokens: u64,
+    /// Requests whose goodput was judged, and those that met it.
+    pub judged: u64,
+    pub good: u64,
+    /// good / judged.
+    pub goodput: Option<Ratio>,
+    pub goodput_per_second: Option<f64>,
+    /// Whether goodput reached the objective; `None` when nothing was judged.
+    pub objective_met: Option<bool>,
+    /// Most requests under way at the same time.
+    pub peak_in_flight: u64,
+    /// Requests that timed out before their first token count with what they waited.
+    pub ttft: Option<Stats>,
+    pub ttft_after_connect: Option<Stats>,
+    pub ttfo: Option<Stats>,
+    pub ttst: Option<Stats>,
+    pub itl: Option<Stats>,
+    pub longest_gap: Option<Stats>,
+    pub request_duration: Option<Stats>,
+    pub send_lag: Option<Stats>,
+    /// The mean of each phase over the requests in which it happened.
+    pub phases: Phases,
+    /// The largest error bound of a TTFT.
+    pub error_bound: Seconds,
+    /// From the first request's start to the last one's, of those that were to start with the burst.
+    pub start_spread: Option<Seconds>,
+    /// What the first failed request says of its failure.
+    pub first_failure: Option<String>,
+}
+
+/// Collects the requests of a burst as they end. It keeps a few numbers of each, not the records.
+#[derive(Debug, Default)]
+pub struct Tally {
+    requests: u64,
+    successes: u64,
+    failures: BTreeMap<Failure, u64>,
+    invalid: BTreeMap<Invalid, u64>,
+    judged: u64,
+    good: u64,
+    output_tokens: u64,
+    first_start: Option<Instant>,
+    last_output: Option<Instant>,
+    begun_together: Option<(Instant, Instant)>,
+    under_way: Vec<(Instant, i64)>,
+    ttft: Vec<f64>,
+    ttft_after_connect: Vec<f64>,
+    ttfo: Vec<f64>,
+    ttst: Vec<f64>,
+    itl: Vec<f64>,
+    longest_gap: Vec<f64>,
+    request_duration: Vec<f64>,
+    send_lag: Vec<f64>,
+    phases: [(f64, u32); 6],
+    error_bound: Seconds,
+    first_failure: Option<String>,
+}
+
+impl Tally {
+    /// Adds a request; warm-up requests are passed over. `together` tells that it was to start with the burst.
+    pub fn add(&mut self, judged: &Judged, together: bool) {
+        let Judged {
+            record,
+            measured,
+            verdicts,
+            bounds,
+        } = judged;
+        if record.warmup {
+            return;
+        }
+        self.requests += 1;
+        if let (Some(start), Some(ended)) = (record.timeline.start, record.ended) {
+            self.under_way.extend([(start, 1), (ended, -1)]);
+            self.first_start = Some(self.first_start.map_or(start, |first| first.min(start)));
+            if together {
+                let (low, high) = self.begun_together.unwrap_or((start, start));
+                self.begun_together = Some((low.min(start), high.max(start)));
+            }
+            self.send_lag.extend(measured.send_lag.map(Seconds::get));
+        }
+        match verdicts.get(Objective::Goodput) {
+            Some(Verdict::Met) => (self.judged, self.good) = (self.judged + 1, self.good + 1),
+            Some(Verdict::Missed) => self.judged += 1,
+            Some(Verdict::NotJudged(_)) | None => {}
+        }
+        match record.outcome {
+            Outcome::Ok => self.success(record, measured, *bounds),
+            Outcome::Failed(failure) => {
+                *self.failures.entry(failure).or_default() += 1;
+                if let Some(waited) = record.waited_in_vain().or(measured.ttft) {
+                    self.ttft.push(waited.get());
+                }
+                if self.first_failure.is_none() {
+                    let detail = record.detail.as_deref().unwrap_or_default();
+                    self.first_failure = Some(format!("{failure}: {detail}"));
+                }
+            }
+            Outcome::Invalid(invalid) => *self.invalid.entry(invalid).or_default() += 1,
+        }
+    }
+
+    fn success(&mut self, record: &Record, measured: &Measurement, bounds: ErrorBounds) {
+        self.successes += 1;
+        self.output_tokens += measured.output_tokens.0;
+        self.last_output = self.last_output.max(record.timeline.last);
+        self.error_bound = if bounds.ttft > self.error_bound {
+            bounds.ttft
+        } else {
+            self.error_bound
+        };
+        for (values, value) in [
+            (&mut self.ttft, measured.ttft),
+            (&mut self.ttft_after_connect, measured.ttft_after_connect),
+            (&mut self.ttfo, measured.ttfo),
+            (&mut self.ttst, measured.ttst),
+            (&mut self.itl, measured.itl),
+            (&mut self.longest_gap, measured.longest_gap),
+            (&mut self.request_duration, measured.duration),
+        ] {
+            values.extend(value.map(Seconds::get));
+        }
+        for ((sum, count), (_, phase)) in self.phases.iter_mut().zip(measured.phases.each()) {
+            if let Some(phase) = phase {
+                *sum += phase.get();
+                *count += 1;
+            }
+        }
+    }
+
+    /// How many requests were added.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// The burst in numbers. `objective` is the share of good requests that makes a good burst.
+    pub fn finish(mut self, objective: Ratio) -> Summary {
+        let duration = self
+            .first_start
+            .zip(self.last_output)
+            .map(|(from, to)| Seconds::between(from, to));
+        let per_second = |count: u64| {
+            let seconds = duration.map(Seconds::get).filter(|&seconds| seconds > 0.0)?;
+            Some(count as f64 / seconds)
+        };
+        let goodput = Ratio::of(self.good, self.judged);
+        let itl = Stats::of(self.itl);
+        let [dns, connect, tls, headers, first_token, decode] = self
+            .phases
+            .map(|(sum, count)| (count > 0).then(|| Seconds::new(sum / f64::from(count))));
+        Summary {
+            requests: self.requests,
+            successes: self.successes,
+            failures: self.failures,
+            invalid: self.invalid,
+            duration,
+            requests_per_second: per_second(self.successes),
+            output_tokens_per_second: per_second(self.output_tokens),
+            output_tokens_per_second_per_user: itl
+                .map(|itl| itl.p50.get())
+                .filter(|&itl| itl > 0.0)
+                .map(f64::recip),
+            output_tokens: self.output_tokens,
+            judged: self.judged,
+            good: self.good,
+            goodput,
+            goodput_per_second: goodput.and_then(|_| per_second(self.good)),
+            objective_met: goodput.map(|goodput| goodput >= objective),
+            peak_in_flight: peak(mem::take(&mut self.under_way)),
+            ttft: Stats::of(self.ttft),
+            ttft_after_connect: Stats::of(self.ttft_after_connect),
+            ttfo: Stats::of(self.ttfo),
+            ttst: Stats::of(self.ttst),
+            itl,
+            longest_gap: Stats::of(self.longest_gap),
+            request_duration: Stats::of(self.request_duration),
+            send_lag: Stats::of(self.send_lag),
+            phases: Phases {
+                dns,
+                connect,
+                tls,
+                headers,
+                first_token,
+                decode,
+            },
+            error_bound: self.error_bound,
+            start_spread: self.begun_together.map(|(low, high)| Seconds::between(low, high)),
+            first_failure: self.first_failure,
+        }
+    }
+}
+
+/// The largest number of intervals that overlap; an interval that ends where another begins does not overlap it.
+fn peak(mut changes: Vec<(Instant, i64)>) -> u64 {
+    changes.sort_unstable();
+    let (mut now, mut most) = (0, 0);
+    for (_, change) in changes {
+        now += change;
+        most = most.max(now);
+    }
+    u64::try_from(most).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{config::plan::Slo, slo::judge};
+
+    #[test]
+    fn percentiles_interpolate_between_ranks() {
+        let stats = Stats::of((1..=100).rev().map(f64::from).collect()).unwrap();
+        assert_eq!((stats.count, stats.min.get(), stats.max.get()), (100, 1.0, 100.0));
+        for (value, expected) in [
+            (stats.avg, 50.5),
+            (stats.p50, 50.5),
+            (stats.p90, 90.1),
+            (stats.p99, 99.01),
+        ] {
+            assert!((value.get() - expected).abs() < 1e-9, "{value} {expected}");
+        }
+        assert_eq!(
+            Stats::of(vec![3.0]).map(|one| (one.p50, one.p99)),
+            Some((Seconds::new(3.0), Seconds::new(3.0)))
+        );
+        assert_eq!(Stats::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn a_burst_is_summed_up() {
+        let slo = Slo {
+            ttft: Some(Duration::from_millis(300)),
+            ..Slo::default()
+        };
+        let t0 = Instant::now();
+        let mut tally = Tally::default();
+        for number in 0..5_u32 {
+            let begin = t0 + Duration::from_millis(u64::from(number));
+            let mut record = Record::new(number, number == 4, t0);
+            record.timeline.start = Some(begin);
+            for delta in 0..11 {
+                let first = Duration::from_millis(100 + 100 * u64::from(number));
+                record
+                    .timeline
+                    .output(begin + first + Duration::from_millis(10 * delta), true);
+            }
+            record.ended = record.timeline.last;
+            record.outcome = match number {
+                3 => Outcome::Failed(Failure::Truncated),
+                _ => Outcome::Ok,
+            };
+            let measured = Measurement::of(&record);
+            let verdicts = match record.warmup {
+                true => Verdicts::default(),
+                false => judge(&slo, record.outcome, &measured, &ErrorBounds::default()),
+            };
+            tally.add(
+                &Judged {
+                    record,
+                    measured,
+                    verdicts,
+                    bounds: ErrorBounds::default(),
+                },
+                true,
+            );
+        }
+        let summary = tally.finish(slo.objective);
+        assert_eq!(
+            (summary.requests, summary.successes, summary.judged, summary.good),
+            (4, 3, 4, 3)
+        );
+        assert_eq!(summary.failures, BTreeMap::from([(Failure::Truncated, 1)]));
+        assert_eq!(summary.objective_met, Some(false));
+        assert_eq!(summary.peak_in_flight, 4);
+        assert_eq!(summary.duration, Some(Seconds::new(0.402)));
+        assert_eq!(summary.start_spread, Some(Seconds::new(0.003)));
+        assert_eq!(summary.output_tokens, 33);
+        let itl = summary.itl.unwrap();
+        assert!((itl.p50.get() - 0.010).abs() < 1e-9 && itl.count == 3);
+        assert!((summary.output_tokens_per_second.unwrap() - 33.0 / 0.402).abs() < 1e-6);
+        // The failed request got its first token too.
+        assert_eq!(summary.ttft.map(|ttft| ttft.count), Some(4));
+    }
+
+    #[test]
+    fn nothing_is_not_zero() {
+        let nothing = Tally::default().finish(Slo::default().objective);
+        assert_eq!(
+            (nothing.goodput, nothing.duration, nothing.requests_per_second),
+            (None, None, None)
+        );
+        assert_eq!(nothing.objective_met, None);
+    }
+}
