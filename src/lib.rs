@@ -4,6 +4,8 @@ pub mod config {
     pub mod plan;
     pub mod secret;
 }
+pub mod dialect;
+pub mod framing;
 pub mod load;
 pub mod measure;
 pub mod outcome;
