@@ -1,4 +1,6 @@
 //! llm-probe-exporter
+pub mod burst;
+pub mod client;
 pub mod clock;
 pub mod config {
     pub mod plan;
@@ -6,11 +8,15 @@ pub mod config {
 }
 pub mod dialect;
 pub mod framing;
+pub mod gate;
+pub mod lag;
 pub mod load;
 pub mod measure;
 pub mod outcome;
 pub mod prompt;
 pub mod record;
+pub mod request;
+pub mod schedule;
 pub mod slo;
 pub mod summary;
 pub mod timeline;

@@ -330,9 +330,10 @@ mod tests {
                 _ => Outcome::Ok,
             };
             let measured = Measurement::of(&record);
-            let verdicts = match record.warmup {
-                true => Verdicts::default(),
-                false => judge(&slo, record.outcome, &measured, &ErrorBounds::default()),
+            let verdicts = if record.warmup {
+                Verdicts::default()
+            } else {
+                judge(&slo, record.outcome, &measured, &ErrorBounds::default())
             };
             tally.add(
                 &Judged {

@@ -35,3 +35,12 @@ pub struct ServerPhases {
     /// Generation of the output.
     pub decode: Option<Seconds>,
 }
+
+impl ServerPhases {
+    /// Takes over what a later report says.
+    pub fn update(&mut self, later: Self) {
+        self.load = later.load.or(self.load);
+        self.prompt = later.prompt.or(self.prompt);
+        self.decode = later.decode.or(self.decode);
+    }
+}

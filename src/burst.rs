@@ -1,0 +1,229 @@
+//! One due burst → N concurrent requests → their records, measured and judged.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::plan::{Series, Slo},
+    lag::Lag,
+    load::Volume,
+    measure::Measurement,
+    record::Record,
+    request::{Endpoint, Request},
+    slo::{Verdicts, judge},
+    summary::{Judged, Summary, Tally},
+};
+
+/// One burst that is to be fired now.
+#[derive(Debug)]
+pub struct Burst {
+    pub series: Series,
+    pub endpoint: Arc<Endpoint>,
+    /// Counts the requests under way.
+    pub in_flight: Arc<AtomicI64>,
+    pub lag: Lag,
+    /// How many requests the probe has asked before: what is asked goes on from there.
+    pub asked_before: u64,
+    /// Ends the burst at once; requests under way become invalid.
+    pub cancel: CancellationToken,
+}
+
+impl Burst {
+    /// Runs the burst to its end: warm-up requests first, then those that are measured. Hands on each
+    /// request as it ends.
+    pub async fn run(self, mut each: impl FnMut(Judged)) -> Summary {
+        let Self {
+            series, lag, cancel, ..
+        } = &self;
+        let slo = &series.step.slo;
+        let users = series.step.users;
+        let mut tally = Tally::default();
+        let warmup = series.probe.warmup;
+        let phases = [(true, Volume::Requests(warmup)), (false, series.step.volume)];
+        for (is_warmup, volume) in phases
+            .into_iter()
+            .filter(|phase| *phase != (true, Volume::Requests(0)))
+        {
+            let mut places = Places::fill(&self, is_warmup, volume);
+            while let Some(record) = places.next(cancel).await {
+                let together = record.number < users;
+                let judged = judged(record, slo, lag);
+                tally.add(&judged, together);
+                each(judged);
+            }
+            if cancel.is_cancelled() {
+                break;
+            }
+        }
+        tally.finish(slo.objective)
+    }
+}
+
+/// Measures and judges an ended request.
+fn judged(record: Record, slo: &Slo, lag: &Lag) -> Judged {
+    let measured = Measurement::of(&record);
+    let bounds = lag.bounds(&record.timeline, &measured);
+    let verdicts = if record.warmup {
+        Verdicts::default()
+    } else {
+        judge(slo, record.outcome, &measured, &bounds)
+    };
+    Judged {
+        record,
+        measured,
+        verdicts,
+        bounds,
+    }
+}
+
+/// The places of a burst's users. Each sends a request, waits for its end, and sends the next (a closed loop).
+struct Places {
+    tasks: JoinSet<()>,
+    shared: Arc<Shared>,
+    records: tokio::sync::mpsc::UnboundedReceiver<Record>,
+    /// Kept until the end for places that have to be filled again.
+    deliver: Option<UnboundedSender<Record>>,
+}
+
+/// What the places of a burst share.
+struct Shared {
+    series: Series,
+    endpoint: Arc<Endpoint>,
+    in_flight: Arc<AtomicI64>,
+    asked_before: u64,
+    warmup: bool,
+    volume: Volume,
+    begun: Instant,
+    started: AtomicU32,
+}
+
+impl Places {
+    /// Builds what the first requests say, then lets all places start.
+    fn fill(burst: &Burst, warmup: bool, volume: Volume) -> Self {
+        let users = burst.series.step.users;
+        let first = volume.requests().map_or(users, |requests| requests.min(users));
+        let body = |number| {
+            body(
+                &burst.series,
+                &burst.endpoint,
+                burst.asked_before + u64::from(number),
+            )
+        };
+        let bodies: Vec<Bytes> = (0..first).map(body).collect();
+        let (deliver, records) = unbounded_channel();
+        let shared = Arc::new(Shared {
+            series: burst.series.clone(),
+            endpoint: Arc::clone(&burst.endpoint),
+            in_flight: Arc::clone(&burst.in_flight),
+            asked_before: burst.asked_before,
+            warmup,
+            volume,
+            begun: Instant::now(),
+            started: AtomicU32::new(first),
+        });
+        let mut tasks = JoinSet::new();
+        for (number, body) in (0..first).zip(bodies) {
+            tasks.spawn(Arc::clone(&shared).keep_asking(Some((number, body)), deliver.clone()));
+        }
+        Self {
+            tasks,
+            shared,
+            records,
+            deliver: Some(deliver),
+        }
+    }
+
+    /// The next record, in the order in which requests end; `None` when all have.
+    async fn next(&mut self, cancel: &CancellationToken) -> Option<Record> {
+        loop {
+            tokio::select! {
+                biased;
+                record = self.records.recv() => return record,
+                () = cancel.cancelled(), if self.deliver.is_some() => {
+                    // Requests that are dropped deliver their records, and their connections close at once.
+                    self.tasks.abort_all();
+                    self.deliver = None;
+                }
+                ended = self.tasks.join_next(), if self.deliver.is_some() => match ended {
+                    // A panic cost one request; its place goes on with the next one.
+                    Some(Err(error)) if error.is_panic() => {
+                        if let Some(deliver) = self.deliver.clone() {
+                            self.tasks.spawn(Arc::clone(&self.shared).keep_asking(None, deliver));
+                        }
+                    }
+                    Some(_) => {}
+                    None => self.deliver = None,
+                },
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// One user: the request that is prepared, then one after the other for as long as the volume allows.
+    async fn keep_asking(
+        self: Arc<Self>,
+        mut prepared: Option<(u32, Bytes)>,
+        deliver: UnboundedSender<Record>,
+    ) {
+        // The first request is intended to start with the burst, each other one when the last one ended.
+        let mut intended = if prepared.is_some() {
+            self.begun
+        } else {
+            Instant::now()
+        };
+        loop {
+            let (number, body) = match prepared.take().or_else(|| self.prepare()) {
+                Some(next) => next,
+                None => return,
+            };
+            let request = Request {
+                number,
+                warmup: self.warmup,
+                intended,
+                body,
+                timeouts: self.series.probe.timeouts,
+                in_flight: Arc::clone(&self.in_flight),
+            };
+            request.run(&self.endpoint, deliver.clone()).await;
+            intended = Instant::now();
+        }
+    }
+
+    fn prepare(&self) -> Option<(u32, Bytes)> {
+        let elapsed: Duration = self.begun.elapsed();
+        let next = |started| self.volume.allows(started, elapsed).then_some(started + 1);
+        let number = self
+            .started
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .ok()?;
+        Some((
+            number,
+            body(
+                &self.series,
+                &self.endpoint,
+                self.asked_before + u64::from(number),
+            ),
+        ))
+    }
+}
+
+fn body(series: &Series, endpoint: &Endpoint, number: u64) -> Bytes {
+    let question = series.probe.prompt.question(number, fastrand::u64(..));
+    endpoint
+        .dialect
+        .body(&series.target, &question, series.probe.max_tokens)
+}

@@ -1,0 +1,225 @@
+//! How late this process is: the bound on its own error.
+//!
+//! A heartbeat on the measuring runtime waits for a timer through the same reactor that waits for sockets, so
+//! what it is late is what a byte's stamp could have been late at that time. `start` and the stamp that ends a
+//! measurement each may be off by that.
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use tokio::{io::unix::AsyncFd, time::Instant};
+
+use crate::{measure::Measurement, slo::ErrorBounds, timeline::Timeline, units::Seconds};
+
+/// Time between heartbeats.
+const BEAT: Duration = Duration::from_millis(10);
+
+/// Lateness that is not worth remembering; every stamp counts as uncertain by this much.
+const FLOOR: Duration = Duration::from_micros(250);
+
+/// How far back spells of lateness are remembered, which is longer than a request may take by default.
+const MEMORY: usize = 1 << 16;
+
+/// A spell in which the measuring runtime was late.
+#[derive(Clone, Copy, Debug)]
+struct Spell {
+    due: Instant,
+    ran: Instant,
+}
+
+/// What the heartbeat has seen. Cheap to clone; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Lag(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    spells: VecDeque<Spell>,
+    /// When the next beat is due; `None` before the heartbeat runs.
+    next: Option<Instant>,
+}
+
+impl Lag {
+    /// Beats for ever, on the runtime that it is to watch. `on_beat` is given the lateness of each beat.
+    ///
+    /// # Errors
+    /// When the kernel gives no timer.
+    pub async fn watch(self, mut on_beat: impl FnMut(Seconds)) -> io::Result<()> {
+        let (timer, begun) = interval_timer()?;
+        let mut next = begun + BEAT;
+        loop {
+            self.expect(next);
+            let mut ready = timer.readable().await?;
+            let mut expirations = [0; 8];
+            match rustix::io::read(timer.get_ref(), &mut expirations) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                    ready.clear_ready();
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            let ran = Instant::now();
+            ready.clear_ready();
+            self.ran(next, ran);
+            on_beat(Seconds::between(next, ran));
+            // Beats that a stopped process missed belong to the one spell.
+            let missed = u32::try_from(u64::from_ne_bytes(expirations)).unwrap_or(u32::MAX);
+            next += BEAT * missed.max(1);
+        }
+    }
+
+    fn expect(&self, next: Instant) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).next = Some(next);
+    }
+
+    fn ran(&self, due: Instant, ran: Instant) {
+        if ran.saturating_duration_since(due) > FLOOR {
+            let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.spells.len() == MEMORY {
+                seen.spells.pop_front();
+            }
+            seen.spells.push_back(Spell { due, ran });
+        }
+    }
+
+    /// By how much our own lag may have lengthened each measurement of a request that ended just now.
+    pub fn bounds(&self, timeline: &Timeline, measured: &Measurement) -> ErrorBounds {
+        let Some(start) = timeline.start else {
+            return ErrorBounds::default();
+        };
+        let now = Instant::now();
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = |instant: Option<Instant>| instant.map_or(Seconds::ZERO, |at| seen.late(at, at, now));
+        let first = at(timeline.first);
+        let both = |other: Seconds| at(Some(start)) + other;
+        let decode = first + at(timeline.last);
+        ErrorBounds {
+            ttft: both(first),
+            ttfo: both(at(timeline.answer)),
+            itl: Seconds::new(decode.get() / measured.intervals.max(1) as f64),
+            gap: match timeline.first.zip(timeline.last) {
+                Some((first, last)) => seen.late(first, last, now),
+                None => Seconds::ZERO,
+            },
+            request: both(at(timeline.last)),
+        }
+    }
+}
+
+impl Seen {
+    /// The greatest lateness from `from` to `to`, a beat before and after included: a stamp and the heartbeat
+    /// next to it may run in either order.
+    fn late(&self, from: Instant, to: Instant, now: Instant) -> Seconds {
+        let (from, to) = (from.checked_sub(BEAT).unwrap_or(from), to + BEAT);
+        let overdue = self
+            .next
+            .filter(|&due| now > due)
+            .map(|due| Spell { due, ran: now });
+        self.spells
+            .iter()
+            .rev()
+            .take_while(|spell| spell.ran >= from)
+            .chain(overdue.as_ref())
+            .filter(|spell| spell.due <= to && spell.ran >= from)
+            .map(|spell| spell.ran - spell.due)
+            .fold(FLOOR, Duration::max)
+            .into()
+    }
+}
+
+/// A timer that expires every [`BEAT`] from the instant that is returned with it.
+fn interval_timer() -> io::Result<(AsyncFd<OwnedFd>, Instant)> {
+    let timer = timerfd_create(
+        TimerfdClockId::Monotonic,
+        TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+    )?;
+    let beat = Timespec {
+        tv_sec: 0,
+        tv_nsec: BEAT.subsec_nanos().into(),
+    };
+    let begun = Instant::now();
+    timerfd_settime(
+        &timer,
+        TimerfdTimerFlags::empty(),
+        &Itimerspec {
+            it_interval: beat,
+            it_value: beat,
+        },
+    )?;
+    #[expect(
+        deprecated,
+        reason = "an OwnedFd keeps its descriptor, which is what the unsafe successor asks for"
+    )]
+    let timer = AsyncFd::new(timer)?;
+    Ok((timer, begun))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Record;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[tokio::test]
+    async fn a_blocked_runtime_is_noticed() {
+        let lag = Lag::default();
+        let (beats, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let watching = tokio::spawn(lag.clone().watch(move |late| {
+            beats.send(late).ok();
+        }));
+        seen.recv().await.unwrap();
+        let before = Instant::now();
+        // The test blocks the runtime on purpose.
+        std::thread::sleep(ms(200));
+        let blocked = before.elapsed();
+        while seen.recv().await.unwrap().get() < 0.18 {}
+
+        let mut record = Record::new(0, false, before);
+        record.timeline.start = Some(before - ms(100));
+        record.timeline.output(Instant::now(), true);
+        let bounds = lag.bounds(&record.timeline, &Measurement::of(&record));
+        assert!(bounds.ttft.get() >= 0.18, "{bounds:?} after {blocked:?}");
+        watching.abort();
+    }
+
+    #[test]
+    fn lateness_counts_where_a_stamp_is_and_not_between() {
+        let t0 = Instant::now();
+        let lag = Lag::default();
+        lag.expect(t0 + Duration::from_hours(1));
+        lag.ran(t0 + ms(500), t0 + ms(540));
+        let mut record = Record::new(0, false, t0);
+        record.timeline.start = Some(t0);
+        record.timeline.output(t0 + ms(1000), true);
+        record.timeline.output(t0 + ms(1100), true);
+        let bounds = lag.bounds(&record.timeline, &Measurement::of(&record));
+        assert_eq!(bounds.ttft, Seconds::from(FLOOR * 2));
+
+        lag.ran(t0 + ms(995), t0 + ms(1005));
+        let bounds = lag.bounds(&record.timeline, &Measurement::of(&record));
+        assert_eq!(bounds.ttft, Seconds::from(FLOOR) + Seconds::from(ms(10)));
+        assert_eq!(bounds.gap, Seconds::from(ms(10)));
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_overdue_counts_already() {
+        let now = Instant::now();
+        let lag = Lag::default();
+        lag.expect(now - ms(300));
+        let mut record = Record::new(0, false, now - ms(400));
+        record.timeline.start = Some(now - ms(400));
+        record.timeline.output(now, true);
+        assert!(lag.bounds(&record.timeline, &Measurement::of(&record)).ttft.get() >= 0.3);
+    }
+}
