@@ -186,9 +186,8 @@ impl Shared {
             Instant::now()
         };
         loop {
-            let (number, body) = match prepared.take().or_else(|| self.prepare()) {
-                Some(next) => next,
-                None => return,
+            let Some((number, body)) = prepared.take().or_else(|| self.prepare()) else {
+                return;
             };
             let request = Request {
                 number,
