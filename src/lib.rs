@@ -12,6 +12,7 @@ pub mod gate;
 pub mod lag;
 pub mod load;
 pub mod measure;
+pub mod metrics;
 pub mod outcome;
 pub mod prompt;
 pub mod record;

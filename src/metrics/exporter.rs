@@ -1,0 +1,30 @@
+//! What this program says of itself.
+
+use super::latency::{self, Latency};
+
+#[derive(Clone, Debug)]
+pub(super) struct Exporter {
+    pub(super) last_load_succeeded: bool,
+    pub(super) last_loaded: Option<f64>,
+    pub(super) runtime_lag: Latency,
+}
+
+impl Exporter {
+    pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+    /// Given by whoever builds it from git; there is no build script.
+    pub(super) const REVISION: &str = match option_env!("LLM_PROBE_EXPORTER_REVISION") {
+        Some(revision) => revision,
+        None => "unknown",
+    };
+}
+
+impl Default for Exporter {
+    fn default() -> Self {
+        Self {
+            last_load_succeeded: false,
+            last_loaded: None,
+            runtime_lag: Latency::new(latency::LAG),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What a row of the table of families is. Everything is registered, exported and documented from the table:
+//! a row says what a family is and reads it from what was counted.
+
+use super::{
+    collector::{Reading, Rows},
+    exporter::Exporter,
+    latency::{self, Buckets},
+    numbers::Lags,
+};
+
+/// The labels of a series, before those that the configuration declares.
+pub const SERIES_LABELS: &[&str] = &["probe", "target", "model", "concurrency"];
+
+/// The labels of `llm_probe_target_info`.
+pub(super) const TARGET_LABELS: &[&str] = &["target", "model", "host", "api", "connection", "http"];
+
+/// One family.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The labels beside those of the scope.
+    pub labels: &'static [&'static str],
+    pub since: Since,
+    /// What it tells, in one line: the HELP of the exposition.
+    pub help: &'static str,
+    pub(super) scope: Scope,
+}
+
+/// The type of a family.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram(Buckets),
+}
+
+impl Kind {
+    /// As in the TYPE line of the exposition.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// From when on there are samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// From the first scrape after the load of the plan; counters and histograms at 0.
+    Load,
+    /// From then on, too, but NaN until there is a last burst and when it is older than three intervals.
+    Burst,
+    /// Absent until known.
+    Known,
+}
+
+impl Since {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Burst => "last burst",
+            Self::Known => "once known",
+        }
+    }
+}
+
+/// What a family has its samples of, and how they are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scope {
+    Series(fn(&Reading, &mut Rows<'_>)),
+    Probe(fn(&Lags, &mut Rows<'_>)),
+    Target,
+    Exporter(fn(&Exporter, &mut Rows<'_>)),
+    /// Read by the crate prometheus.
+    Process,
+}
+
+impl Family {
+    /// What the family is measured in, in the base units of Prometheus: the end of its name.
+    pub fn unit(&self) -> Option<&'static str> {
+        let measured = self.name.strip_suffix("_total").unwrap_or(self.name);
+        ["seconds", "ratio", "tokens", "dollars", "bytes"]
+            .into_iter()
+            .find(|unit| {
+                measured
+                    .strip_suffix(unit)
+                    .is_some_and(|rest| rest.ends_with('_'))
+            })
+    }
+
+    /// The labels that come from the scope; `None` stands for [`SERIES_LABELS`] and the declared ones.
+    pub const fn scope_labels(&self) -> Option<&'static [&'static str]> {
+        match self.scope {
+            Scope::Series(_) => None,
+            Scope::Probe(_) => Some(&["probe"]),
+            Scope::Target => Some(TARGET_LABELS),
+            Scope::Exporter(_) | Scope::Process => Some(&[]),
+        }
+    }
+}
+
+type Read = fn(&Reading, &mut Rows<'_>);
+type Labels = &'static [&'static str];
+
+pub(super) const fn counter(name: &'static str, labels: Labels, help: &'static str, read: Read) -> Family {
+    Family {
+        name,
+        kind: Kind::Counter,
+        labels,
+        since: Since::Load,
+        help,
+        scope: Scope::Series(read),
+    }
+}
+
+pub(super) const fn gauge(
+    name: &'static str,
+    labels: Labels,
+    since: Since,
+    help: &'static str,
+    read: Read,
+) -> Family {
+    Family {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        since,
+        help,
+        scope: Scope::Series(read),
+    }
+}
+
+pub(super) const fn histogram(
+    name: &'static str,
+    buckets: Buckets,
+    labels: Labels,
+    help: &'static str,
+    read: Read,
+) -> Family {
+    Family {
+        name,
+        kind: Kind::Histogram(buckets),
+        labels,
+        since: Since::Load,
+        help,
+        scope: Scope::Series(read),
+    }
+}
+
+pub(super) const fn lag(name: &'static str, help: &'static str, read: fn(&Lags, &mut Rows<'_>)) -> Family {
+    let kind = Kind::Histogram(latency::LAG);
+    Family {
+        name,
+        kind,
+        labels: &[],
+        since: Since::Load,
+        help,
+        scope: Scope::Probe(read),
+    }
+}
+
+pub(super) const fn exporter(
+    name: &'static str,
+    kind: Kind,
+    labels: Labels,
+    since: Since,
+    help: &'static str,
+    read: fn(&Exporter, &mut Rows<'_>),
+) -> Family {
+    Family {
+        name,
+        kind,
+        labels,
+        since,
+        help,
+        scope: Scope::Exporter(read),
+    }
+}
+
+pub(super) const fn process(name: &'static str, kind: Kind, help: &'static str) -> Family {
+    Family {
+        name,
+        kind,
+        labels: &[],
+        since: Since::Load,
+        help,
+        scope: Scope::Process,
+    }
+}

@@ -1,0 +1,305 @@
+//! What one series has counted, and how each event moves it. No labels, no formats; the caller holds the lock.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::latency::{self, Latency};
+use crate::{
+    config::plan::{Price, Series, Slo},
+    measure::{Measurement, TokenSource},
+    outcome::{Failure, Invalid, Outcome, Skip},
+    record::{ConnectionState, Record},
+    slo::{Objective, Verdict, Why},
+    summary::{Judged, Summary},
+    units::{Seconds, Tokens},
+    usage::Usage,
+};
+
+/// A gauge of the last burst says nothing any more when the burst is older than this many intervals.
+const FRESH_INTERVALS: u32 = 3;
+
+/// A count for each value of a closed label, by the position of the value in its enum.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts<const N: usize>([u64; N]);
+
+impl<const N: usize> Counts<N> {
+    const ZERO: Self = Self([0; N]);
+
+    fn add(&mut self, position: usize, count: u64) {
+        if let Some(counted) = self.0.get_mut(position) {
+            *counted += count;
+        }
+    }
+
+    pub(super) fn get(&self, position: usize) -> u64 {
+        self.0.get(position).copied().unwrap_or_default()
+    }
+}
+
+/// Times of day in seconds since the Unix epoch; `None` until known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Times {
+    pub(super) armed: Option<f64>,
+    pub(super) last_start: Option<f64>,
+    pub(super) next_due: Option<f64>,
+    pub(super) last_success: Option<f64>,
+    pub(super) last_failure: Option<f64>,
+}
+
+/// Tokens of every request, warm-up and invalid ones included: they cost, too.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Consumption {
+    pub(super) prompt: Tokens,
+    pub(super) cached_prompt: Tokens,
+    pub(super) output: Tokens,
+    pub(super) reasoning: Tokens,
+    pub(super) dollars: f64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Numbers {
+    /// The plan in force: objectives, interval, price.
+    pub(super) plan: Series,
+    pub(super) requests: u64,
+    pub(super) failures: Counts<{ Failure::ALL.len() }>,
+    pub(super) invalid: Counts<{ Invalid::ALL.len() }>,
+    pub(super) judged: Counts<{ Objective::ALL.len() }>,
+    pub(super) good: Counts<{ Objective::ALL.len() }>,
+    pub(super) unjudged: Counts<{ Why::ALL.len() }>,
+    pub(super) bursts: u64,
+    pub(super) skipped: Counts<{ Skip::ALL.len() }>,
+    pub(super) judged_bursts: u64,
+    pub(super) good_bursts: u64,
+    pub(super) consumption: Consumption,
+    pub(super) token_sources: Counts<{ TokenSource::ALL.len() }>,
+    pub(super) responses: BTreeMap<u16, u64>,
+    pub(super) connections: Counts<{ ConnectionState::ALL.len() }>,
+    pub(super) times: Times,
+    /// The last burst and when it ended.
+    last_burst: Option<(Instant, Arc<Summary>)>,
+    pub(super) ttft: Latency,
+    pub(super) ttft_after_connect: Latency,
+    pub(super) ttfo: Latency,
+    pub(super) ttst: Latency,
+    pub(super) itl: Latency,
+    pub(super) gaps: Latency,
+    pub(super) longest_gap: Latency,
+    pub(super) request_duration: Latency,
+    pub(super) failed_duration: Latency,
+    /// In the order of [`crate::measure::Phases::each`].
+    pub(super) phases: [Latency; 6],
+    /// Load, prompt, decode.
+    pub(super) server_phases: [Latency; 3],
+}
+
+impl Numbers {
+    pub(super) fn new(plan: Series) -> Self {
+        Self {
+            plan,
+            requests: 0,
+            failures: Counts::ZERO,
+            invalid: Counts::ZERO,
+            judged: Counts::ZERO,
+            good: Counts::ZERO,
+            unjudged: Counts::ZERO,
+            bursts: 0,
+            skipped: Counts::ZERO,
+            judged_bursts: 0,
+            good_bursts: 0,
+            consumption: Consumption::default(),
+            token_sources: Counts::ZERO,
+            // So that `increase()` sees the first answer.
+            responses: BTreeMap::from([(200, 0)]),
+            connections: Counts::ZERO,
+            times: Times::default(),
+            last_burst: None,
+            ttft: Latency::new(latency::FIRST_TOKEN),
+            ttft_after_connect: Latency::new(latency::FIRST_TOKEN),
+            ttfo: Latency::new(latency::FIRST_TOKEN),
+            ttst: Latency::new(latency::BETWEEN_TOKENS),
+            itl: Latency::new(latency::BETWEEN_TOKENS),
+            gaps: Latency::new(latency::BETWEEN_TOKENS),
+            longest_gap: Latency::new(latency::BETWEEN_TOKENS),
+            request_duration: Latency::new(latency::REQUEST),
+            failed_duration: Latency::new(latency::FAILED),
+            phases: std::array::from_fn(|_| Latency::new(latency::PHASE)),
+            server_phases: std::array::from_fn(|_| Latency::new(latency::SERVER_PHASE)),
+        }
+    }
+
+    /// One ended request. `price` is that of the plan under which it was sent.
+    pub(super) fn request(&mut self, judged: &Judged, price: Option<Price>, unix_now: f64) {
+        let Judged { record, measured, .. } = judged;
+        self.consumed(record, measured, price);
+        if record.warmup {
+            return;
+        }
+        self.requests += 1;
+        self.verdicts(judged);
+        match record.outcome {
+            Outcome::Invalid(invalid) => {
+                self.invalid.add(invalid as usize, 1);
+                return;
+            }
+            Outcome::Failed(failure) => {
+                self.failures.add(failure as usize, 1);
+                self.times.last_failure = Some(unix_now);
+                observe(&mut self.failed_duration, record.elapsed());
+            }
+            Outcome::Ok => {
+                self.times.last_success = Some(unix_now);
+                self.success(record, measured);
+            }
+        }
+        observe(&mut self.ttft, record.waited_in_vain().or(measured.ttft));
+        if let Some(status) = record.status {
+            *self.responses.entry(status).or_default() += 1;
+        }
+        if let Some(connection) = record.connection {
+            self.connections.add(connection as usize, 1);
+        }
+    }
+
+    fn success(&mut self, record: &Record, measured: &Measurement) {
+        for (histogram, value) in [
+            (&mut self.ttft_after_connect, measured.ttft_after_connect),
+            (&mut self.ttfo, measured.ttfo),
+            (&mut self.ttst, measured.ttst),
+            (&mut self.itl, measured.itl),
+            (&mut self.longest_gap, measured.longest_gap),
+            (&mut self.request_duration, measured.duration),
+        ] {
+            observe(histogram, value);
+        }
+        for &gap in &record.timeline.gaps {
+            self.gaps.observe(gap.into());
+        }
+        for (histogram, (_, value)) in self.phases.iter_mut().zip(measured.phases.each()) {
+            observe(histogram, value);
+        }
+        let reported = record.server_phases;
+        let reported = [reported.load, reported.prompt, reported.decode];
+        for (histogram, value) in self.server_phases.iter_mut().zip(reported) {
+            observe(histogram, value);
+        }
+    }
+
+    fn verdicts(&mut self, judged: &Judged) {
+        let mut unjudged = [false; Why::ALL.len()];
+        for (objective, verdict) in judged.verdicts.each() {
+            match verdict {
+                Verdict::Met => {
+                    self.judged.add(objective as usize, 1);
+                    self.good.add(objective as usize, 1);
+                }
+                Verdict::Missed => self.judged.add(objective as usize, 1),
+                Verdict::NotJudged(why) => {
+                    if let Some(unjudged) = unjudged.get_mut(why as usize) {
+                        *unjudged = true;
+                    }
+                }
+            }
+        }
+        for (why, unjudged) in unjudged.into_iter().enumerate() {
+            self.unjudged.add(why, u64::from(unjudged));
+        }
+    }
+
+    /// What is billed: all that the server generated, hidden reasoning included; without usage, the deltas.
+    fn consumed(&mut self, record: &Record, measured: &Measurement, price: Option<Price>) {
+        let Usage {
+            prompt,
+            cached_prompt,
+            output,
+            reasoning,
+        } = record.usage;
+        let output_or_deltas = output.unwrap_or(measured.output_tokens);
+        let sum = &mut self.consumption;
+        for (sum, tokens) in [
+            (&mut sum.prompt, prompt),
+            (&mut sum.cached_prompt, cached_prompt),
+            (&mut sum.output, Some(output_or_deltas)),
+            (&mut sum.reasoning, reasoning),
+        ] {
+            sum.0 += tokens.unwrap_or_default().0;
+        }
+        if let Some(price) = price {
+            let per_million = prompt.unwrap_or_default().0 as f64 * price.input_per_million
+                + output_or_deltas.0 as f64 * price.output_per_million;
+            sum.dollars += per_million / 1e6;
+        }
+        if output.is_some() || record.timeline.deltas > 0 {
+            self.token_sources.add(measured.token_source as usize, 1);
+        }
+    }
+
+    pub(super) fn burst_begun(&mut self, unix_now: f64) {
+        self.bursts += 1;
+        self.times.last_start = Some(unix_now);
+    }
+
+    /// A burst counts for the objective when any of its requests was judged.
+    pub(super) fn burst_ended(&mut self, summary: &Summary, now: Instant) {
+        if let Some(met) = summary.objective_met {
+            self.judged_bursts += 1;
+            self.good_bursts += u64::from(met);
+        }
+        self.last_burst = Some((now, Arc::new(summary.clone())));
+    }
+
+    pub(super) fn skipped(&mut self, skip: Skip) {
+        self.skipped.add(skip as usize, 1);
+    }
+
+    /// Requests that were due and never sent: judged and missed, and so is the burst.
+    pub(super) fn withheld(&mut self, slo: &Slo, requests: u64) {
+        for objective in configured(slo) {
+            self.judged.add(objective as usize, requests);
+        }
+        self.judged_bursts += 1;
+    }
+
+    /// The first success is taken to have been when bursts became due, so that "no success for an hour" can
+    /// be said of an endpoint that never answered.
+    pub(super) fn armed(&mut self, unix: f64) {
+        self.times.armed = Some(unix);
+        self.times.last_success.get_or_insert(unix);
+    }
+
+    /// The last burst, while it still says something of now.
+    pub(super) fn fresh_burst(&self, now: Instant) -> Option<Arc<Summary>> {
+        let (ended, summary) = self.last_burst.as_ref()?;
+        let fresh_for = self.plan.probe.every.saturating_mul(FRESH_INTERVALS);
+        (now.saturating_duration_since(*ended) <= fresh_for).then(|| Arc::clone(summary))
+    }
+}
+
+/// How late the bursts and requests of a probe were.
+#[derive(Clone, Debug)]
+pub(super) struct Lags {
+    pub(super) schedule: Latency,
+    pub(super) send: Latency,
+}
+
+impl Default for Lags {
+    fn default() -> Self {
+        Self {
+            schedule: Latency::new(latency::LAG),
+            send: Latency::new(latency::LAG),
+        }
+    }
+}
+
+/// The objectives that are judged.
+pub(super) fn configured(slo: &Slo) -> impl Iterator<Item = Objective> + '_ {
+    Objective::ALL
+        .into_iter()
+        .filter(|objective| objective.is_configured(slo))
+}
+
+fn observe(histogram: &mut Latency, value: Option<Seconds>) {
+    if let Some(value) = value {
+        histogram.observe(value);
+    }
+}

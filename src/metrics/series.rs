@@ -1,0 +1,221 @@
+//! Who counts what: the series, probes and targets that are held by somebody, and the handle that a plan
+//! holds of each series.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use tokio::time::Instant;
+
+use super::{
+    exporter::Exporter,
+    numbers::{Lags, Numbers},
+};
+use crate::{
+    config::plan::{Series, Target, Withheld},
+    outcome::{Outcome, Skip},
+    summary::{Judged, Summary},
+    units::{Name, Seconds},
+};
+
+/// A panic while numbers were changed leaves them as they are: a count may lack what the panic was about.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The values of [`super::families::SERIES_LABELS`] and of the declared labels, in this order. They are the
+/// key as they are: the vectors of the crate prometheus hash them joined without a separator, so that there
+/// (`a`, `bc`) and (`ab`, `c`) are one series.
+pub(super) type LabelValues = Arc<[String]>;
+
+/// What one set of label values has counted.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) labels: LabelValues,
+    /// Requests, bursts and scrapes take turns here, so that a scrape never sees half of one.
+    pub(super) numbers: Mutex<Numbers>,
+    pub(super) in_flight: Arc<AtomicI64>,
+    /// Shared with the other series of the probe.
+    lags: Arc<Mutex<Lags>>,
+    /// Shared with the other series of the target, which is named as long as any of them lives.
+    #[expect(
+        dead_code,
+        reason = "held, so that the target is exported as long as the series is"
+    )]
+    target: Arc<Mutex<Arc<Target>>>,
+}
+
+/// Everything that is counted. What nobody holds any more is gone: there is nothing to release by hand.
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    pub(super) held: Mutex<Held>,
+    pub(super) exporter: Mutex<Exporter>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    series: BTreeMap<LabelValues, Weak<Entry>>,
+    lags: BTreeMap<Name, Weak<Mutex<Lags>>>,
+    /// The plan that came last says what a target of this name is.
+    targets: BTreeMap<Name, Weak<Mutex<Arc<Target>>>>,
+}
+
+impl Held {
+    fn acquire(&mut self, labels: LabelValues, plan: &Series) -> Arc<Entry> {
+        self.forget();
+        let lags = held(&mut self.lags, plan.probe.name.clone(), Mutex::default);
+        let target = held(&mut self.targets, plan.target.name.clone(), || {
+            Mutex::new(Arc::clone(&plan.target))
+        });
+        *lock(&target) = Arc::clone(&plan.target);
+        let entry = held(&mut self.series, Arc::clone(&labels), || Entry {
+            labels,
+            numbers: Mutex::new(Numbers::new(plan.clone())),
+            in_flight: Arc::default(),
+            lags,
+            target,
+        });
+        lock(&entry.numbers).plan = plan.clone();
+        entry
+    }
+
+    /// Drops the names of what is gone.
+    fn forget(&mut self) {
+        self.series.retain(|_, entry| entry.strong_count() > 0);
+        self.lags.retain(|_, lags| lags.strong_count() > 0);
+        self.targets.retain(|_, target| target.strong_count() > 0);
+    }
+
+    pub(super) fn series(&self) -> Vec<Arc<Entry>> {
+        self.series.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Of each probe: its name and lags.
+    pub(super) fn lags(&self) -> Vec<(Name, Lags)> {
+        let lags = self.lags.iter();
+        lags.filter_map(|(name, lags)| Some((name.clone(), lock(&*lags.upgrade()?).clone())))
+            .collect()
+    }
+
+    pub(super) fn targets(&self) -> Vec<Arc<Target>> {
+        let targets = self.targets.values();
+        targets
+            .filter_map(|target| Some(Arc::clone(&lock(&*target.upgrade()?))))
+            .collect()
+    }
+}
+
+/// The value under `key`: the one that somebody holds, else a new one.
+fn held<K: Ord, V>(map: &mut BTreeMap<K, Weak<V>>, key: K, new: impl FnOnce() -> V) -> Arc<V> {
+    if let Some(value) = map.get(&key).and_then(Weak::upgrade) {
+        return value;
+    }
+    let value = Arc::new(new());
+    map.insert(key, Arc::downgrade(&value));
+    value
+}
+
+/// The metrics of one series of a plan. Series are counted by their label values: a new plan acquires its
+/// own before the old one drops its, and what has the same values goes on counting. With the last one of
+/// these values the series leaves the exposition.
+#[derive(Clone, Debug)]
+pub struct SeriesMetrics {
+    entry: Arc<Entry>,
+    plan: Series,
+}
+
+impl SeriesMetrics {
+    /// `armed_unix`: since when bursts of the series are due, where that is known already. A series that goes
+    /// on keeps its own.
+    pub(super) fn acquire(
+        directory: &Directory,
+        label_names: &[String],
+        plan: &Series,
+        armed_unix: Option<f64>,
+    ) -> Self {
+        let values = [
+            plan.probe.name.to_string(),
+            plan.target.name.to_string(),
+            plan.target.model.clone(),
+            plan.step.users.to_string(),
+        ];
+        let declared = label_names.iter().map(|name| plan.label(name).to_owned());
+        let labels = values.into_iter().chain(declared).collect();
+        let entry = lock(&directory.held).acquire(labels, plan);
+        if let Some(unix) = armed_unix {
+            let mut numbers = lock(&entry.numbers);
+            if numbers.times.armed.is_none() {
+                numbers.armed(unix);
+            }
+        }
+        let plan = plan.clone();
+        Self { entry, plan }
+    }
+
+    /// A request ended.
+    pub fn request(&self, judged: &Judged, unix_now: f64) {
+        let counts = !judged.record.warmup && !matches!(judged.record.outcome, Outcome::Invalid(_));
+        if let Some(lag) = judged.measured.send_lag.filter(|_| counts) {
+            lock(&self.entry.lags).send.observe(lag);
+        }
+        lock(&self.entry.numbers).request(judged, self.plan.target.price, unix_now);
+    }
+
+    /// A burst began, `schedule_lag` after it was due.
+    pub fn burst_begun(&self, unix_now: f64, schedule_lag: Seconds) {
+        lock(&self.entry.lags).schedule.observe(schedule_lag);
+        lock(&self.entry.numbers).burst_begun(unix_now);
+    }
+
+    /// All requests of a burst ended.
+    pub fn burst_ended(&self, summary: &Summary, now: Instant) {
+        lock(&self.entry.numbers).burst_ended(summary, now);
+    }
+
+    /// A burst was due and is not fired.
+    pub fn skipped(&self, skip: Skip) {
+        lock(&self.entry.numbers).skipped(skip);
+    }
+
+    /// A burst of so many requests was due and is withheld for the endpoint's sake: every configured objective
+    /// counts them as judged and missed, and the burst as a bad one, unless `slo.withheld` says to ignore it.
+    pub fn withheld(&self, requests: u64) {
+        let slo = &self.plan.step.slo;
+        if slo.withheld == Withheld::Missed {
+            lock(&self.entry.numbers).withheld(slo, requests);
+        }
+    }
+
+    /// When the next burst is due.
+    pub fn next_due(&self, unix: f64) {
+        lock(&self.entry.numbers).times.next_due = Some(unix);
+    }
+
+    /// Bursts are due from now on.
+    pub fn armed(&self, unix: f64) {
+        lock(&self.entry.numbers).armed(unix);
+    }
+
+    /// For the burst to hold; it does not keep the series.
+    pub fn in_flight(&self) -> InFlight {
+        InFlight(Arc::clone(&self.entry.in_flight))
+    }
+}
+
+/// Counts requests under way, without any lock.
+#[derive(Clone, Debug)]
+pub struct InFlight(Arc<AtomicI64>);
+
+impl InFlight {
+    pub fn inc(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn dec(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,14 @@
+//! The one table of metric families, in the order of the documentation, in three parts.
+
+mod bursts;
+mod program;
+mod requests;
+
+use super::families::Family;
+
+/// Every family.
+pub fn table() -> impl Iterator<Item = &'static Family> {
+    [requests::FAMILIES, bursts::FAMILIES, program::FAMILIES]
+        .into_iter()
+        .flatten()
+}

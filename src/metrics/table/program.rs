@@ -1,0 +1,85 @@
+//! Of targets and of this program.
+
+use crate::metrics::{
+    exporter::Exporter,
+    families::{Family, Kind, Scope, Since, exporter, process},
+    latency,
+};
+
+pub(super) static FAMILIES: &[Family] = &[
+    Family {
+        name: "llm_probe_target_info",
+        kind: Kind::Gauge,
+        labels: &[],
+        since: Since::Load,
+        help: "What a target is: always 1.",
+        scope: Scope::Target,
+    },
+    exporter(
+        "llm_probe_exporter_build_info",
+        Kind::Gauge,
+        &["version", "revision"],
+        Since::Load,
+        "What this program is: always 1.",
+        |_, rows| rows.with(&[Exporter::VERSION, Exporter::REVISION], 1.0),
+    ),
+    exporter(
+        "llm_probe_exporter_config_last_reload_successful",
+        Kind::Gauge,
+        &[],
+        Since::Load,
+        "Whether the last load of the configuration succeeded.",
+        |of, rows| rows.one(f64::from(u8::from(of.last_load_succeeded))),
+    ),
+    exporter(
+        "llm_probe_exporter_config_last_reload_success_timestamp_seconds",
+        Kind::Gauge,
+        &[],
+        Since::Known,
+        "When the configuration was last loaded with success.",
+        |of, rows| rows.known(of.last_loaded),
+    ),
+    exporter(
+        "llm_probe_exporter_runtime_lag_seconds",
+        Kind::Histogram(latency::LAG),
+        &[],
+        Since::Load,
+        "How late timers of the measuring runtime fired.",
+        |of, rows| rows.one(&of.runtime_lag),
+    ),
+    process(
+        "process_cpu_seconds_total",
+        Kind::Counter,
+        "Total user and system CPU time spent in seconds.",
+    ),
+    process(
+        "process_open_fds",
+        Kind::Gauge,
+        "Number of open file descriptors.",
+    ),
+    process(
+        "process_max_fds",
+        Kind::Gauge,
+        "Maximum number of open file descriptors.",
+    ),
+    process(
+        "process_virtual_memory_bytes",
+        Kind::Gauge,
+        "Virtual memory size in bytes.",
+    ),
+    process(
+        "process_resident_memory_bytes",
+        Kind::Gauge,
+        "Resident memory size in bytes.",
+    ),
+    process(
+        "process_start_time_seconds",
+        Kind::Gauge,
+        "Start time of the process since unix epoch in seconds.",
+    ),
+    process(
+        "process_threads",
+        Kind::Gauge,
+        "Number of OS threads in the process.",
+    ),
+];
