@@ -18,6 +18,7 @@ pub mod prompt;
 pub mod record;
 pub mod request;
 pub mod schedule;
+pub mod sim;
 pub mod slo;
 pub mod summary;
 pub mod timeline;

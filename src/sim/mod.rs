@@ -1,0 +1,5 @@
+//! A simulated inference server.
+
+pub mod counters;
+pub mod engine;
+pub mod profile;
