@@ -307,7 +307,7 @@ mod tests {
         while let Some(lasts) = engine.begin(*now) {
             *now += lasts;
             engine.complete(*now, &mut emitted);
-            all.extend(emitted.iter().map(|e| (e.id, e.index, *now - START)));
+            all.extend(emitted.iter().map(|e| (e.id, e.index, now.saturating_sub(START))));
         }
         all
     }
@@ -315,7 +315,7 @@ mod tests {
     fn millis(tokens: &[(Id, u64, Duration)]) -> Vec<(u64, u64, u128)> {
         tokens
             .iter()
-            .map(|(id, index, at)| (id.0, *index, (at.as_secs_f64() * 1e3).round() as u128))
+            .map(|(id, index, at)| (id.0, *index, (*at + Duration::from_micros(500)).as_millis()))
             .collect()
     }
 
