@@ -199,7 +199,8 @@ impl Engine {
                 break;
             };
             reserved += request.reserved();
-            request.admitted = now;
+            // A caller that runs late may have received it after `now`.
+            request.admitted = now.max(request.submitted);
             plan(&mut request, budget);
             self.counters
                 .queue_time

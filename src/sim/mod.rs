@@ -1,7 +1,7 @@
 //! A simulated inference server, to try probes against and to test them: it queues, batches and streams as a
 //! real one does, and it knows the truth about its answers.
 //!
-//! The data flow: [`server`] accepts · `connection` over `http1` reads a request · `api`, `openai` and `ollama`
+//! The data flow: [`server`] accepts · `connection` over `http1` and `body` reads a request · `api`, `openai` and `ollama`
 //! understand it · `inference` queues it in the [`engine`] and wakes it for each token · `generate` writes the
 //! frames and stamps each write · [`journal`] remembers them for `GET /sim/requests`.
 //!
@@ -10,6 +10,7 @@
 
 mod api;
 mod args;
+mod body;
 mod connection;
 pub mod counters;
 pub mod engine;

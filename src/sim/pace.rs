@@ -87,15 +87,18 @@ mod tests {
     #[tokio::test]
     async fn the_pace_does_not_drift() {
         let mut pacer = Pacer::new().unwrap();
-        let start = monotonic();
-        for step in 1..=200 {
-            let due = start + Duration::from_micros(250) * step;
-            pacer.until(due).await.unwrap();
-            assert!(monotonic() >= due, "never early");
+        let mut best = Duration::MAX;
+        for _ in 0..5 {
+            let start = monotonic();
+            for step in 1..=200 {
+                let due = start + Duration::from_micros(250) * step;
+                pacer.until(due).await.unwrap();
+                assert!(monotonic() >= due, "never early");
+            }
+            best = best.min(monotonic().saturating_sub(start));
         }
         // Two hundred waits of 250 µs, each rounded up to a millisecond, would be 200 ms and more.
-        let lasted = monotonic().saturating_sub(start);
-        assert!(lasted < Duration::from_millis(190), "{lasted:?}");
+        assert!(best < Duration::from_millis(150), "{best:?}");
     }
 
     #[tokio::test]
