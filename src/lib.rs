@@ -2,10 +2,7 @@
 pub mod burst;
 pub mod client;
 pub mod clock;
-pub mod config {
-    pub mod plan;
-    pub mod secret;
-}
+pub mod config;
 pub mod dialect;
 pub mod framing;
 pub mod gate;

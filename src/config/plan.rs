@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::secret::Secret;
+use super::{problem::Problem, secret::Secret};
 use crate::{
     load::Volume,
     outcome::Failure,
@@ -20,15 +20,29 @@ pub struct Plan {
     global: Global,
     targets: Vec<Arc<Target>>,
     probes: Vec<Arc<Probe>>,
+    warnings: Vec<Problem>,
 }
 
 impl Plan {
-    pub(super) fn new(global: Global, targets: Vec<Arc<Target>>, probes: Vec<Arc<Probe>>) -> Self {
+    pub(super) fn new(
+        global: Global,
+        targets: Vec<Arc<Target>>,
+        probes: Vec<Arc<Probe>>,
+        warnings: Vec<Problem>,
+    ) -> Self {
         Self {
             global,
             targets,
             probes,
+            warnings,
         }
+    }
+
+    /// What is allowed but probably not meant, in the order of the file; all of [`Severity::Warning`].
+    ///
+    /// [`Severity::Warning`]: super::problem::Severity::Warning
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
     }
 
     pub fn global(&self) -> &Global {
@@ -58,6 +72,39 @@ impl Plan {
         })
     }
 }
+
+/// Names that no extra label may have: those of Prometheus and those of our own families.
+pub const RESERVED_LABELS: &[&str] = &[
+    "alert",
+    "api",
+    "cause",
+    "code",
+    "concurrency",
+    "connection",
+    "host",
+    "http",
+    "index",
+    "instance",
+    "job",
+    "le",
+    "model",
+    "of",
+    "phase",
+    "probe",
+    "quantile",
+    "rate",
+    "reason",
+    "slo",
+    "source",
+    "stat",
+    "state",
+    "target",
+    "total",
+    "unit",
+    "url",
+    "version",
+    "why",
+];
 
 /// What holds for all probes.
 #[derive(Clone, Debug, PartialEq)]
@@ -273,6 +320,16 @@ pub enum TtftFrom {
     Connected,
 }
 
+impl TtftFrom {
+    /// As written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Connected => "connected",
+        }
+    }
+}
+
 /// Whom a missed objective alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Alert {
@@ -297,6 +354,16 @@ impl Alert {
 pub enum Withheld {
     Missed,
     Ignore,
+}
+
+impl Withheld {
+    /// As written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missed => "missed",
+            Self::Ignore => "ignore",
+        }
+    }
 }
 
 /// One probe at one target and one concurrency: what the metrics tell apart.

@@ -1,0 +1,186 @@
+//! From what the file says to what will run: what is missing, contradicts itself or refers to nothing is reported,
+//! and secrets and prompts are fetched. A part that cannot be built is left out and the rest is still looked at.
+
+mod labels;
+mod probes;
+mod prompts;
+mod secrets;
+mod slos;
+mod targets;
+
+use std::{
+    collections::{HashMap, hash_map},
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    plan::{Global, Probe, Target},
+    positions::NodeId,
+    problem::shown,
+    raw::{
+        items::{self, File},
+        reading::{At, Field},
+    },
+    report::Report,
+};
+use crate::units::Name;
+
+/// All that a plan is made of. It is one only if nothing was reported.
+pub(super) struct Parts {
+    pub(super) global: Global,
+    pub(super) targets: Vec<Arc<Target>>,
+    pub(super) probes: Vec<Arc<Probe>>,
+}
+
+/// What the parts of one file have in common while they are built.
+struct Context<'a> {
+    report: &'a Report<'a>,
+    base_dir: &'a Path,
+    global: Global,
+    /// Whether `global.labels` could be read: if not, nothing is said of labels that it does not have.
+    knows_labels: bool,
+}
+
+/// Builds everything that can be.
+pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts {
+    let context = Context {
+        report,
+        base_dir,
+        global: global(&file.global, report),
+        knows_labels: labels_are_known(&file.global),
+    };
+
+    let mend = "name at least one endpoint: `targets: [{ name: …, url: …, api: openai_chat, model: … }]`";
+    let raw_targets = at_least_one(&file.targets, "targets", mend, report);
+    let names = names(raw_targets, |target| &target.name, report);
+    let mut known = Targets::default();
+    for (raw, name) in raw_targets.iter().zip(names) {
+        known.names.extend(raw.value.name.value().map(String::as_str));
+        known
+            .built
+            .extend(targets::target(raw, name, &context).map(Arc::new));
+    }
+
+    let mend = "say what to ask and how often: `probes: [{ name: single-user, every: 1m }]`";
+    let raw_probes = at_least_one(&file.probes, "probes", mend, report);
+    let names = self::names(raw_probes, |probe| &probe.name, report);
+    let defaults = file
+        .defaults
+        .value()
+        .map(|defaults| defaults.0.clone())
+        .unwrap_or_default();
+    let probes = raw_probes
+        .iter()
+        .zip(names)
+        .filter_map(|(raw, name)| probes::probe(raw, name, &defaults, &known, &context))
+        .map(Arc::new)
+        .collect();
+    targets::warn_of_unused(raw_targets, raw_probes, report);
+
+    Parts {
+        targets: known.built,
+        probes,
+        global: context.global,
+    }
+}
+
+/// The targets of the file, in its order.
+#[derive(Default)]
+struct Targets<'a> {
+    /// All of them, also those that could not be built.
+    names: Vec<&'a str>,
+    built: Vec<Arc<Target>>,
+}
+
+fn at_least_one<'a, T>(
+    list: &'a Field<Vec<At<T>>>,
+    key: &str,
+    mend: &str,
+    report: &Report<'_>,
+) -> &'a [At<T>] {
+    match list {
+        Field::Absent if report.is_misspelt(report.root(), key) => {}
+        Field::Absent => report.problem(NodeId::FILE, format!("the configuration has no `{key}`"), mend),
+        Field::Given(given) if report.is_empty_list(given.id) => {
+            report.problem(given.key, format!("`{key}` is empty"), mend);
+        }
+        Field::Given(_) | Field::Bad => {}
+    }
+    list.value().map_or(&[], Vec::as_slice)
+}
+
+/// The name of each item; `None` for those that are missing, wrong or given twice.
+fn names<T>(items: &[At<T>], name: impl Fn(&T) -> &Field<String>, report: &Report<'_>) -> Vec<Option<Name>> {
+    let mut first: HashMap<&str, NodeId> = HashMap::new();
+    let mut checked = Vec::new();
+    for item in items {
+        let field = name(&item.value);
+        require(field, item, "name", "add `name: …`", report);
+        checked.push(field.given().and_then(|given| match Name::new(&given.value) {
+            Err(what) => {
+                report.problem(
+                    given.id,
+                    format!("{}: {what}", given.thing),
+                    "write a short name in one line",
+                );
+                None
+            }
+            Ok(name) => match first.entry(&given.value) {
+                hash_map::Entry::Vacant(entry) => {
+                    entry.insert(given.id);
+                    Some(name)
+                }
+                hash_map::Entry::Occupied(entry) => {
+                    let line = report.line(*entry.get());
+                    let what = format!("{} is a name already used in line {line}", shown(&given.value));
+                    report.problem(given.id, what, "give each its own name");
+                    None
+                }
+            },
+        }));
+    }
+    checked
+}
+
+/// Reports a key that is missing.
+fn require<T>(field: &Field<T>, item: &At<impl Sized>, key: &str, mend: &str, report: &Report<'_>) {
+    if field.is_absent() && !report.is_misspelt(item.id, key) {
+        report.problem(item.id, format!("{} has no `{key}`", item.thing), mend);
+    }
+}
+
+fn global(raw: &Field<items::Global>, report: &Report<'_>) -> Global {
+    let no_global = items::Global::default();
+    let raw = raw.value().unwrap_or(&no_global);
+    let version = env!("CARGO_PKG_VERSION");
+    let user_agent = match raw.user_agent.given() {
+        Some(given) => {
+            let is_valid =
+                !given.value.trim().is_empty() && http::HeaderValue::from_str(&given.value).is_ok();
+            if !is_valid {
+                let what = format!(
+                    "{} is {}, which no HTTP header can hold",
+                    given.thing,
+                    shown(&given.value)
+                );
+                report.problem(given.id, what, "write a line of printable text");
+            }
+            given.value.clone()
+        }
+        None => format!("llm-probe-exporter/{version}"),
+    };
+    Global {
+        labels: labels::declared(&raw.labels, report),
+        max_in_flight: raw.max_in_flight.value().map_or(1024, |most| most.get()),
+        user_agent,
+    }
+}
+
+fn labels_are_known(raw: &Field<items::Global>) -> bool {
+    match raw {
+        Field::Absent => true,
+        Field::Bad => false,
+        Field::Given(given) => !matches!(given.value.labels, Field::Bad),
+    }
+}

@@ -1,0 +1,312 @@
+//! Probes: what they inherit, whom they ask, how often and how much.
+
+use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
+
+use super::{Context, Targets, labels, prompts, slos};
+use crate::{
+    config::{
+        plan::{Probe, Step, Target, Timeouts},
+        problem::{list, meant, shown},
+        raw::{
+            items,
+            leaves::Wait,
+            reading::{At, Field, Item as _},
+        },
+        report::Report,
+    },
+    load::Volume,
+    units::{Name, Ratio, Tokens},
+};
+
+const EVERY: Duration = Duration::from_mins(1);
+const LEAST_EVERY: Duration = Duration::from_millis(100);
+const SETTLE: Duration = Duration::from_secs(2);
+const MAX_TOKENS: u64 = 64;
+
+/// `None` when it cannot be built; its problems are reported.
+pub(super) fn probe(
+    raw: &At<items::Probe>,
+    name: Option<Name>,
+    defaults: &items::Probe,
+    targets: &Targets<'_>,
+    context: &Context<'_>,
+) -> Option<Probe> {
+    let (report, of) = (context.report, raw.thing.as_str());
+    let item = inherit(&raw.value, defaults, of, report);
+    let every = item.every.given().map_or(EVERY, |every| {
+        if every.value.0 < LEAST_EVERY {
+            let what = format!("{} is {}", every.thing, humantime::format_duration(every.value.0));
+            report.problem(every.id, what, "write `100ms` or more");
+        }
+        every.value.0
+    });
+    let no_jitter = Ratio::new(0.0).expect("nothing is a share");
+    let jitter = item.jitter.given().map_or(no_jitter, |jitter| {
+        if jitter.value.0.get() > 0.5 {
+            let what = format!("{} is {}, more than a half", jitter.thing, jitter.value.0);
+            report.problem(jitter.id, what, "write `50%` or less");
+        }
+        jitter.value.0
+    });
+    let steps = steps(&item, of, context);
+    let targets = asked(&raw.value.targets, of, targets, report);
+    let prompt = prompts::prompt(&item.prompt, context);
+    let timeouts = timeouts(&item.timeouts, of, report);
+    slos::warn_of_unreachable(&item, &timeouts, report);
+    let labels = labels::values(&raw.value.labels, of, context);
+    Some(Probe {
+        name: name?,
+        targets,
+        every,
+        jitter,
+        steps: steps?,
+        settle: item.settle.value().map_or(SETTLE, |settle| settle.0),
+        warmup: item.warmup.value().copied().unwrap_or(0),
+        prompt: prompt?,
+        max_tokens: Tokens(item.max_tokens.value().map_or(MAX_TOKENS, |tokens| tokens.get())),
+        timeouts,
+        labels,
+    })
+}
+
+/// The probe with what it leaves out taken from `defaults`; of keys that exclude one another the probe's own stands.
+fn inherit(own: &items::Probe, defaults: &items::Probe, of: &str, report: &Report<'_>) -> items::Probe {
+    let at = |given: Option<crate::config::positions::NodeId>, one: &str, other: &str| {
+        if let Some(key) = given {
+            report.problem(key, format!("{of} has both `{one}` and `{other}`"), "remove one");
+        }
+    };
+    let ladder = own.ladder.given().map(|ladder| ladder.key);
+    at(
+        ladder.filter(|_| !own.concurrency.is_absent()),
+        "concurrency",
+        "ladder",
+    );
+    let duration = own.duration.given().map(|duration| duration.key);
+    at(
+        duration.filter(|_| !own.requests.is_absent()),
+        "requests",
+        "duration",
+    );
+
+    let mut item = own.merged(defaults);
+    item.timeouts = own.timeouts.merged(&defaults.timeouts);
+    item.slo = own.slo.merged(&defaults.slo);
+    item.prompt = prompts::inherit(&own.prompt, &defaults.prompt);
+    if !own.concurrency.is_absent() {
+        item.ladder = own.ladder.clone();
+    } else if !own.ladder.is_absent() {
+        item.concurrency = Field::Absent;
+    }
+    if !own.requests.is_absent() {
+        item.duration = own.duration.clone();
+    } else if !own.duration.is_absent() {
+        item.requests = Field::Absent;
+    }
+    item
+}
+
+/// The targets that a probe asks: all, unless it names some.
+fn asked(
+    names: &Field<Vec<At<String>>>,
+    of: &str,
+    targets: &Targets<'_>,
+    report: &Report<'_>,
+) -> Vec<Arc<Target>> {
+    let Some(given) = names.given() else {
+        return targets.built.clone();
+    };
+    if report.is_empty_list(given.id) {
+        report.problem(
+            given.key,
+            format!("{of} asks no target"),
+            "name one, or remove `targets` to ask all",
+        );
+    }
+    let mut seen = HashSet::new();
+    let mut asked = Vec::new();
+    for name in &given.value {
+        if !targets.names.contains(&name.value.as_str()) {
+            let what = format!("{of} names target {}, which there is not", shown(&name.value));
+            let mend = match meant(&name.value, &targets.names) {
+                Some(target) => format!("did you mean `{target}`?"),
+                None => format!("the targets are {}", list(&targets.names)),
+            };
+            report.problem(name.id, what, mend);
+        } else if !seen.insert(name.value.as_str()) {
+            report.problem(
+                name.id,
+                format!("{of} names target {} twice", shown(&name.value)),
+                "remove one",
+            );
+        }
+        asked.extend(
+            targets
+                .built
+                .iter()
+                .find(|target| target.name.as_str() == name.value)
+                .cloned(),
+        );
+    }
+    asked
+}
+
+/// The steps of the ladder, or the one step that a concurrency is.
+fn steps(item: &items::Probe, of: &str, context: &Context<'_>) -> Option<Vec<Arc<Step>>> {
+    let report = context.report;
+    let Some(ladder) = item.ladder.given() else {
+        let users = item.concurrency.value().copied().unwrap_or(NonZeroU32::MIN).get();
+        if let Some(given) = item.concurrency.given() {
+            within_in_flight(given, of, context);
+        }
+        let volume = volume(&item.requests, &item.duration, users, of, report);
+        let slo = slos::slo(&item.slo, &Field::Absent, true, report);
+        return Some(vec![Arc::new(Step { users, volume, slo })]);
+    };
+    if report.is_empty_list(ladder.id) {
+        let mend = "add steps, such as `ladder: [{ users: 1 }, { users: 50 }]`";
+        report.problem(ladder.key, format!("{} has no steps", ladder.thing), mend);
+        return None;
+    }
+    let mut steps: Vec<Arc<Step>> = Vec::new();
+    for (at, step) in ladder.value.iter().enumerate() {
+        super::require(&step.value.users, step, "users", "add `users: …`", report);
+        let Some(users) = step.value.users.given() else {
+            continue;
+        };
+        within_in_flight(users, of, context);
+        let count = users.value.get();
+        let below = steps.last().map_or(0, |step| step.users);
+        if count <= below {
+            let what = format!("{} is {count} and follows {below}", users.thing);
+            report.problem(
+                users.id,
+                what,
+                "order the steps by rising `users`, each number once",
+            );
+        }
+        let (requests, duration) = volume_of_step(step, item, report);
+        let volume = volume(
+            &requests,
+            &duration,
+            count,
+            &format!("{of} with {count} users"),
+            report,
+        );
+        let slo = slos::slo(&item.slo, &step.value.slo, at == 0, report);
+        steps.push(Arc::new(Step {
+            users: count,
+            volume,
+            slo,
+        }));
+    }
+    (!steps.is_empty()).then_some(steps)
+}
+
+fn within_in_flight(users: &At<NonZeroU32>, of: &str, context: &Context<'_>) {
+    let (count, most) = (users.value.get(), context.global.max_in_flight);
+    if count > most {
+        let what = format!("{of} wants {count} requests at once, but `global.max_in_flight` is {most}");
+        let mend = format!("write `global: {{ max_in_flight: {count} }}`, or fewer users");
+        context.report.problem(users.id, what, mend);
+    }
+}
+
+/// The step's own `requests` or `duration`, else the probe's.
+fn volume_of_step(
+    step: &At<items::Step>,
+    item: &items::Probe,
+    report: &Report<'_>,
+) -> (Field<NonZeroU32>, Field<Wait>) {
+    let (requests, duration) = (&step.value.requests, &step.value.duration);
+    match (requests.is_absent(), duration.is_absent()) {
+        (true, true) => (item.requests.clone(), item.duration.clone()),
+        (false, false) => {
+            report.problem(
+                step.id,
+                format!("{} has both `requests` and `duration`", step.thing),
+                "remove one",
+            );
+            (Field::Absent, Field::Absent)
+        }
+        _ => (requests.clone(), duration.clone()),
+    }
+}
+
+fn volume(
+    requests: &Field<NonZeroU32>,
+    duration: &Field<Wait>,
+    users: u32,
+    of: &str,
+    report: &Report<'_>,
+) -> Volume {
+    match (requests.given(), duration.given()) {
+        (Some(requests), _) => {
+            let count = requests.value.get();
+            if count < users {
+                let what = format!("{of} sends {count} requests, too few to have {users} under way at once");
+                let mend =
+                    format!("write `requests: {users}` or more, or leave it out: it is the concurrency then");
+                report.problem(requests.id, what, mend);
+            }
+            Volume::Requests(count)
+        }
+        (None, Some(duration)) => Volume::Lasting(duration.value.0),
+        (None, None) => Volume::Requests(users),
+    }
+}
+
+/// What is given, and the defaults for the rest, shortened to what is given.
+fn timeouts(raw: &Field<items::Timeouts>, of: &str, report: &Report<'_>) -> Timeouts {
+    let no_timeouts = items::Timeouts::default();
+    let raw = raw.value().unwrap_or(&no_timeouts);
+    let usual = Timeouts::default();
+    let given = |field: &Field<Wait>| field.value().map(|wait| wait.0);
+    let total = given(&raw.total).unwrap_or_else(|| {
+        let longest = [&raw.connect, &raw.first_token, &raw.stall]
+            .into_iter()
+            .filter_map(given)
+            .max();
+        usual.total.max(longest.unwrap_or_default())
+    });
+    let first_token = given(&raw.first_token).unwrap_or_else(|| {
+        usual
+            .first_token
+            .max(given(&raw.connect).unwrap_or_default())
+            .min(total)
+    });
+    let timeouts = Timeouts {
+        connect: given(&raw.connect).unwrap_or(usual.connect.min(first_token)),
+        first_token,
+        stall: given(&raw.stall).unwrap_or(usual.stall.min(total)),
+        total,
+    };
+    let order = [
+        (
+            "connect",
+            &raw.connect,
+            timeouts.connect,
+            if raw.first_token.is_absent() {
+                "total"
+            } else {
+                "first_token"
+            },
+            first_token,
+        ),
+        ("first_token", &raw.first_token, first_token, "total", total),
+    ];
+    for (name, field, shorter, other, longer) in order {
+        if let (Some(given), true) = (field.given(), shorter > longer) {
+            let [shorter, longer] = [shorter, longer].map(humantime::format_duration);
+            let what = format!(
+                "`timeouts` of {of}: `{name}` is {shorter}, but `{other}`, which contains it, is {longer}"
+            );
+            report.problem(
+                given.id,
+                what,
+                format!("write at most `{longer}`, or raise `{other}`"),
+            );
+        }
+    }
+    timeouts
+}

@@ -1,0 +1,99 @@
+//! Words of closed lists, as the file writes them.
+
+use super::{
+    Node, Value,
+    reading::{Read, wrong},
+};
+use crate::{
+    config::{
+        plan::{Alert, Api, Connection, HttpVersion, TtftFrom, Withheld},
+        problem::meant_or_any,
+        report::Report,
+    },
+    outcome::Failure,
+    prompt::Cache,
+};
+
+/// Declares the words for the values of a closed list.
+macro_rules! choice {
+    ($type:ty { $($word:expr => $value:expr,)+ }) => {
+        impl Read for $type {
+            fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
+                choose(node, thing, &[$(($word, $value)),+], report)
+            }
+        }
+    };
+}
+
+choice!(Api {
+    Self::OpenaiChat.as_str() => Self::OpenaiChat,
+    Self::OllamaChat.as_str() => Self::OllamaChat,
+});
+choice!(Connection {
+    Self::New.as_str() => Self::New,
+    Self::Reuse.as_str() => Self::Reuse,
+});
+choice!(HttpVersion {
+    Self::Http1.as_str() => Self::Http1,
+    Self::Http2.as_str() => Self::Http2,
+    Self::Auto.as_str() => Self::Auto,
+});
+choice!(Alert {
+    Self::Page.as_str() => Self::Page,
+    Self::Ticket.as_str() => Self::Ticket,
+    Self::None.as_str() => Self::None,
+});
+choice!(TtftFrom {
+    Self::Start.as_str() => Self::Start,
+    Self::Connected.as_str() => Self::Connected,
+});
+choice!(Withheld {
+    Self::Missed.as_str() => Self::Missed,
+    Self::Ignore.as_str() => Self::Ignore,
+});
+choice!(Cache {
+    "bust" => Self::Bust,
+    "share" => Self::Share,
+});
+
+/// Which field of an OpenAI request limits the tokens.
+#[derive(Clone, Copy)]
+pub(in crate::config) struct MaxTokensField(pub(in crate::config) &'static str);
+
+choice!(MaxTokensField {
+    "max_tokens" => Self("max_tokens"),
+    "max_completion_tokens" => Self("max_completion_tokens"),
+});
+
+impl Read for Failure {
+    fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
+        let choices: Vec<_> = Self::ALL
+            .iter()
+            .map(|failure| (failure.as_str(), *failure))
+            .collect();
+        choose(node, thing, &choices, report)
+    }
+}
+
+/// The value whose word is written; `1.1` is a word without quotes too.
+fn choose<T: Copy>(node: &Node, thing: &str, choices: &[(&str, T)], report: &Report<'_>) -> Option<T> {
+    report.permit(node.id);
+    let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+    let written = match &node.value {
+        Value::Text(text) => text.clone(),
+        Value::Int(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Null => String::new(),
+        Value::Bool(value) => value.to_string(),
+        Value::List(_) | Value::Map(_) => {
+            wrong(node, thing, "one word", &meant_or_any("", &words), report);
+            return None;
+        }
+    };
+    let found = choices.iter().find(|(word, _)| *word == written);
+    if found.is_none() {
+        let what = format!("{thing} is {}, which is not known", node.value.described());
+        report.problem(node.id, what, meant_or_any(&written, &words));
+    }
+    found.map(|(_, value)| *value)
+}

@@ -1,0 +1,260 @@
+//! The mappings of the file and their keys. Adding a key to the configuration begins here.
+
+use std::num::{NonZeroU32, NonZeroU64};
+
+use super::{
+    Entry, Node,
+    choices::MaxTokensField,
+    leaves::{Amount, Body, Hidden, Pause, Reference, Share, Wait},
+    reading::{At, Field, Item, Named, Read, entries, field, item},
+};
+use crate::{
+    config::{
+        plan::{Alert, Api, Connection, HttpVersion, TtftFrom, Withheld},
+        report::Report,
+    },
+    outcome::Failure,
+    prompt::Cache,
+};
+
+/// What messages call the outermost mapping.
+pub(in crate::config) const FILE: &str = "the configuration";
+
+const SECRET: &str = "a secret is never written into the configuration: put it into an environment variable and write \
+     `credentials_env: NAME`, or into a file and write `credentials_file: PATH`";
+const API_KEY: &str = "write `authorization: { credentials_env: NAME }` with the name of an environment variable that \
+     holds the key, or `authorization: { credentials_file: PATH }`";
+const ONE_PROBE: &str = "`defaults` holds what several probes have in common; write this in the probe itself";
+
+item! {
+    /// The whole file.
+    File {
+        global: Global,
+        targets: Vec<At<Target>>,
+        /// Everything that a probe may have, except what identifies one.
+        defaults: Defaults,
+        probes: Vec<At<Probe>>,
+    }
+}
+
+item! {
+    Global {
+        labels: Vec<At<String>>,
+        max_in_flight: NonZeroU32,
+        user_agent: String,
+    }
+}
+
+item! {
+    Target "target" {
+        name: String,
+        url: String,
+        api: Api,
+        model: String,
+        authorization: Authorization,
+        headers: Named<Header>,
+        connection: Connection,
+        http: HttpVersion,
+        max_tokens_field: MaxTokensField,
+        body: Body,
+        price: Price,
+        labels: Named<String>,
+        share: bool,
+    }
+    hints {
+        "api_key" => API_KEY,
+        "key" => API_KEY,
+        "token" => API_KEY,
+        "credentials" => API_KEY,
+        "credentials_env" => "write `authorization: { credentials_env: … }`",
+        "credentials_file" => "write `authorization: { credentials_file: … }`",
+    }
+}
+
+item! {
+    Authorization {
+        credentials_env: Reference,
+        credentials_file: Reference,
+        scheme: String,
+    }
+    hints {
+        "credentials" => SECRET,
+        "token" => SECRET,
+        "key" => SECRET,
+        "value" => SECRET,
+        "password" => SECRET,
+        "env" => "write `credentials_env: NAME`",
+        "file" => "write `credentials_file: PATH`",
+        "type" => "write `scheme: Bearer`",
+    }
+}
+
+item! {
+    Header {
+        value: Hidden,
+        env: Reference,
+        file: Reference,
+    }
+}
+
+item! {
+    Price {
+        input_per_million: Amount,
+        output_per_million: Amount,
+    }
+}
+
+item! {
+    Probe "probe" {
+        name: String,
+        targets: Vec<At<String>>,
+        every: Wait,
+        concurrency: NonZeroU32,
+        ladder: Vec<At<Step>>,
+        settle: Pause,
+        requests: NonZeroU32,
+        duration: Wait,
+        warmup: u32,
+        prompt: Prompt,
+        max_tokens: NonZeroU64,
+        timeouts: Timeouts,
+        slo: Slo,
+        jitter: Share,
+        labels: Named<String>,
+    }
+    hints {
+        "target" => "write `targets: [NAME]`",
+        "interval" => "write `every: 1m`",
+        "users" => "write `concurrency: …`; `users` is a key of the steps of a `ladder`",
+        "model" => "`model` is a key of a target",
+    }
+}
+
+item! {
+    Step {
+        users: NonZeroU32,
+        slo: Slo,
+        requests: NonZeroU32,
+        duration: Wait,
+    }
+    hints {
+        "concurrency" => "write `users: …` in a step",
+    }
+}
+
+item! {
+    Prompt {
+        text: String,
+        file: String,
+        tokens: NonZeroU64,
+        system: String,
+        cache: Cache,
+    }
+}
+
+item! {
+    Timeouts {
+        connect: Wait,
+        first_token: Wait,
+        stall: Wait,
+        total: Wait,
+    }
+}
+
+item! {
+    Slo {
+        ttft: Wait,
+        ttft_from: TtftFrom,
+        ttfo: Wait,
+        itl: Wait,
+        gap: Wait,
+        request: Wait,
+        objective: Share,
+        alert: Alert,
+        excuse: Vec<At<Failure>>,
+        withheld: Withheld,
+    }
+}
+
+/// A probe that has no name, targets or labels of its own.
+#[derive(Clone, Default)]
+pub(in crate::config) struct Defaults(pub(in crate::config) Probe);
+
+impl Item for Defaults {
+    /// Those of a probe, without `name`, `targets` and `labels`.
+    const KEYS: &'static [&'static str] = &[
+        "every",
+        "concurrency",
+        "ladder",
+        "settle",
+        "requests",
+        "duration",
+        "warmup",
+        "prompt",
+        "max_tokens",
+        "timeouts",
+        "slo",
+        "jitter",
+    ];
+    const HINTS: &'static [(&'static str, &'static str)] =
+        &[("name", ONE_PROBE), ("targets", ONE_PROBE), ("labels", ONE_PROBE)];
+
+    fn of(entries: &[Entry], thing: &str, report: &Report<'_>) -> Self {
+        let is_shared = |entry: &&Entry| Self::KEYS.contains(&entry.name.as_str());
+        let shared: Vec<Entry> = entries.iter().filter(is_shared).cloned().collect();
+        Self(Probe::of(&shared, thing, report))
+    }
+
+    fn merged(&self, other: &Self) -> Self {
+        Self(self.0.merged(&other.0))
+    }
+}
+
+impl Read for Defaults {
+    fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
+        Some(Self::of(entries::<Self>(node, thing, report)?, thing, report))
+    }
+}
+
+/// Each kind of item, as messages call it, with its keys.
+const HOMES: &[(&str, &[&str])] = &[
+    ("a probe", Probe::KEYS),
+    ("a target", Target::KEYS),
+    ("`slo`", Slo::KEYS),
+    ("`timeouts`", Timeouts::KEYS),
+    ("`prompt`", Prompt::KEYS),
+    ("`authorization`", Authorization::KEYS),
+    ("`price`", Price::KEYS),
+    ("`global`", Global::KEYS),
+    ("the outermost level", File::KEYS),
+    ("a header", Header::KEYS),
+    ("a step of a `ladder`", Step::KEYS),
+];
+
+/// Where a key belongs that stands somewhere else.
+pub(super) fn home(key: &str) -> Option<&'static str> {
+    HOMES
+        .iter()
+        .find(|(_, keys)| keys.contains(&key))
+        .map(|(home, _)| *home)
+}
+
+/// Keys whose value, or a part of it, may be a secret or is where authors write one by mistake.
+pub(in crate::config) const MAY_HOLD_SECRETS: &[&str] = &[
+    "authorization",
+    "headers",
+    "value",
+    "env",
+    "file",
+    "credentials",
+    "scheme",
+    "url",
+    "body",
+    "text",
+    "system",
+];
+
+/// Every key that there is.
+pub(in crate::config) fn keys() -> impl Iterator<Item = &'static str> {
+    HOMES.iter().flat_map(|(_, keys)| keys.iter().copied())
+}

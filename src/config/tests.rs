@@ -1,0 +1,882 @@
+//! Golden reports: every kind of mistake with the whole message that its author gets. The snapshots are in
+//! `golden/`, one file per part of the configuration.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::{
+    items, load, parse,
+    plan::{Alert, Api, Connection, HttpVersion, Plan, Timeouts, TtftFrom, Withheld},
+    problem::Severity,
+    raw::reading::Item,
+};
+use crate::{
+    load::Volume,
+    outcome::Failure,
+    prompt::{Cache, Source},
+    units::Tokens,
+};
+
+const BASE: &str = "\
+targets:
+  - name: granite
+    url: http://localhost:11434/v1
+    api: openai_chat
+    model: granite4:350m
+probes:
+  - name: single-user
+    every: 1m
+";
+
+/// A directory of files for one test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("llm-probe-exporter-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// The report on a text, with the errors or the warnings in it.
+fn report_in(text: &str, scratch: &Scratch) -> String {
+    let report = match parse(text, "probes.yaml", &scratch.0) {
+        Err(error) => error.to_string(),
+        Ok(plan) if plan.warnings().is_empty() => "(loads)".to_owned(),
+        Ok(plan) => {
+            let warnings: Vec<_> = plan.warnings().iter().map(ToString::to_string).collect();
+            warnings.join("\n")
+        }
+    };
+    report.replace(&scratch.0.display().to_string(), "/etc/llm-probe-exporter")
+}
+
+fn plan(text: &str) -> Plan {
+    parse(text, "probes.yaml", &Scratch::new().0).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// `BASE` with one line replaced by others of the same indentation.
+fn with(line: &str, others: &str) -> String {
+    let found = BASE
+        .lines()
+        .find(|candidate| candidate.trim_start_matches([' ', '-']) == line);
+    let found = found.unwrap_or_else(|| panic!("`{line}` is no line of the base"));
+    let indent = " ".repeat(found.len() - line.len());
+    let (first, rest) = others.split_once('\n').unwrap_or((others, ""));
+    let mut lines = vec![found.replace(line, first)];
+    lines.extend(rest.lines().map(|line| format!("{indent}{line}")));
+    BASE.replace(found, &lines.join("\n"))
+}
+
+fn target(keys: &str) -> String {
+    with("model: granite4:350m", &format!("model: granite4:350m\n{keys}"))
+}
+
+fn probe(keys: &str) -> String {
+    with("every: 1m", keys)
+}
+
+fn top(keys: &str) -> String {
+    format!("{BASE}{keys}\n")
+}
+
+/// Compares the reports on several mistakes with the snapshot `name`.
+fn golden(name: &str, cases: &[(&str, String)]) {
+    let scratch = Scratch::new();
+    scratch.write("empty", "\n");
+    scratch.write("latin1", b"k\xe9y");
+    scratch.write("two-lines", "one\ntwo\n");
+    scratch.write("blank.jsonl", "\n\n");
+    scratch.write("bad.jsonl", "\"fine\"\n{\"text\": \"no prompt\"}\n");
+    scratch.write("hollow.jsonl", "\"\"\n");
+    let mut all = String::new();
+    for (title, text) in cases {
+        let report = report_in(text, &scratch);
+        assert_ne!(report, "(loads)", "{title}");
+        writeln!(all, "# {title}\n{report}\n").unwrap();
+    }
+    assert!(!all.contains("hunter2"), "a secret is shown:\n{all}");
+    snapshot(name, &all);
+}
+
+fn snapshot(name: &str, text: &str) {
+    insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "golden", omit_expression => true }, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+#[test]
+fn text_that_is_no_configuration() {
+    golden(
+        "yaml",
+        &[
+            ("empty file", String::new()),
+            ("comments only", "# soon\n".into()),
+            ("a scalar", "probes\n".into()),
+            ("a list", "- name: x\n".into()),
+            ("tab", BASE.replace("    url", "\turl")),
+            ("indentation", BASE.replace("    api", "   api")),
+            (
+                "colon in a value",
+                with("model: granite4:350m", "model: granite4: 350m"),
+            ),
+            ("no colon", BASE.replace("probes:", "probes")),
+            (
+                "open quote",
+                with("model: granite4:350m", "model: \"granite4:350m"),
+            ),
+            ("open bracket", probe("targets: [granite")),
+            ("unknown alias", probe("every: *minute")),
+            ("alias of itself", top("x-all: &all [*all]")),
+            ("tag", with("model: granite4:350m", "model: !env MODEL")),
+            ("two documents", format!("{BASE}---\n{BASE}")),
+            ("control character", BASE.replace("granite4", "gran\u{7}ite4")),
+            ("nested too deeply", format!("x-deep: {}\n", "[".repeat(60))),
+            ("merge of a text", probe("<<: granite")),
+            ("key that is no text", probe("[every]: 1m")),
+        ],
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let scratch = Scratch::new();
+    let latin1 = scratch.write("latin1.yaml", [BASE.as_bytes(), b"# caf\xe9\n"].concat());
+    let large = scratch.write("large.yaml", "#".repeat(1 << 21));
+    let missing = scratch.0.join("missing.yaml");
+    let reports: Vec<_> = [latin1, large, missing, scratch.0.clone()]
+        .iter()
+        .map(|path| {
+            load(path)
+                .unwrap_err()
+                .to_string()
+                .replace(&scratch.0.display().to_string(), "/etc/llm")
+        })
+        .collect();
+    snapshot("unreadable", &reports.join("\n"));
+}
+
+#[test]
+fn mistakes_in_the_structure() {
+    golden(
+        "structure",
+        &[
+            ("unknown key at the top", BASE.replace("probes:", "prob:")),
+            ("unknown key of a target", target("modle: x")),
+            ("unknown key of a probe", probe("concurency: 5")),
+            ("key of another item", probe("ttft: 500ms")),
+            ("key of a target in a probe", probe("model: x")),
+            ("key without likeness", probe("colour: red")),
+            (
+                "key of defaults that identifies a probe",
+                top("defaults: { name: x, every: 1m }"),
+            ),
+            ("key given twice", probe("every: 1m\nmax_tokens: 5\nevery: 2m")),
+            ("key without value", probe("every:")),
+            ("list instead of mapping", top("global: [team]")),
+            ("text instead of list", probe("targets: granite")),
+            (
+                "mapping instead of list",
+                "targets: { name: x }\nprobes: []\n".into(),
+            ),
+            (
+                "neither targets nor probes",
+                "global: { max_in_flight: 5 }\n".into(),
+            ),
+            ("empty lists", "targets: []\nprobes: []\n".into()),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_in_global() {
+    golden(
+        "global",
+        &[
+            (
+                "reserved, invalid and repeated labels",
+                top("global: { labels: [job, 1st, __x, team, team, a-b] }"),
+            ),
+            (
+                "label that is not declared",
+                format!(
+                    "global: {{ labels: [team] }}\n{}",
+                    target("labels: { taem: x, tier: prod }")
+                ),
+            ),
+            ("no label is declared", probe("labels: { tier: prod }")),
+            (
+                "label value that is no text",
+                format!("global: {{ labels: [tier] }}\n{}", target("labels: { tier: 1 }")),
+            ),
+            (
+                "too few places",
+                format!("global: {{ max_in_flight: 20 }}\n{}", probe("concurrency: 50")),
+            ),
+            ("no places", top("global: { max_in_flight: 0 }")),
+            ("user agent", top("global: { user_agent: \"a\\nb\" }")),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_in_targets() {
+    let url = |url: &str| with("url: http://localhost:11434/v1", &format!("url: {url}"));
+    golden(
+        "targets",
+        &[
+            (
+                "only a name",
+                "targets: [{ name: granite }]\nprobes: [{ name: x }]\n".into(),
+            ),
+            ("no name", with("name: granite", "share: true")),
+            ("empty name", with("name: granite", "name: ''")),
+            (
+                "control character in a name",
+                with("name: granite", "name: \"gran\\tite\""),
+            ),
+            (
+                "name of two",
+                BASE.replace(
+                    "probes:",
+                    "  - { name: granite, url: 'http://h', api: ollama_chat, model: m }\nprobes:",
+                ),
+            ),
+            ("number as model", with("model: granite4:350m", "model: 7")),
+            ("empty model", with("model: granite4:350m", "model: ''")),
+            ("no scheme", url("localhost:11434/v1")),
+            ("relative URL", url("/v1")),
+            ("other scheme", url("ftp://localhost/v1")),
+            ("no host", url("http://")),
+            ("bad port", url("http://localhost:99999/v1")),
+            ("query", url("http://localhost/v1?key=hunter2")),
+            ("credentials in the URL", url("https://me:hunter2@localhost/v1")),
+            ("whole URL", url("http://localhost:11434/v1/chat/completions")),
+            ("unknown api", with("api: openai_chat", "api: openai-chat")),
+            ("other api", with("api: openai_chat", "api: grpc")),
+            ("unknown word", target("connection: reused")),
+            ("unknown HTTP version", target("http: 3")),
+            ("unknown field", target("max_tokens_field: max_new_tokens")),
+            (
+                "field of another api",
+                with(
+                    "api: openai_chat",
+                    "api: ollama_chat\nmax_tokens_field: max_tokens",
+                ),
+            ),
+            ("no boolean", target("share: maybe")),
+            (
+                "fields that are set anyway",
+                target("body: { stream: false, max_tokens: 5, messages: [], options: { num_predict: 1 } }"),
+            ),
+            ("no JSON", target("body: { temperature: .nan }")),
+            ("text as body", target("body: temperature")),
+            (
+                "negative price",
+                target("price: { input_per_million: -1, output_per_million: .nan }"),
+            ),
+            ("half a price", target("price: { input_per_million: 0.15 }")),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_with_secrets() {
+    golden(
+        "secrets",
+        &[
+            (
+                "credentials in the file",
+                target("authorization: { credentials: hunter2 }"),
+            ),
+            ("text as authorization", target("authorization: Bearer hunter2")),
+            ("key in the target", target("api_key: hunter2")),
+            (
+                "variable that is not set",
+                target("authorization: { credentials_env: LLM_PROBE_EXPORTER_NO_SUCH_KEY }"),
+            ),
+            (
+                "secret in place of the variable",
+                target("authorization: { credentials_env: hunter2 }"),
+            ),
+            (
+                "file that is not there",
+                target("authorization: { credentials_file: missing.key }"),
+            ),
+            ("empty file", target("authorization: { credentials_file: empty }")),
+            (
+                "file that is not UTF-8",
+                target("authorization: { credentials_file: latin1 }"),
+            ),
+            (
+                "file of two lines",
+                target("authorization: { credentials_file: two-lines }"),
+            ),
+            (
+                "secret in place of the file",
+                target("authorization: { credentials_file: sk-hunter2 }"),
+            ),
+            ("neither", target("authorization: { scheme: Basic }")),
+            (
+                "both",
+                target("authorization: { credentials_env: PATH, credentials_file: empty }"),
+            ),
+            (
+                "scheme of two words",
+                target("authorization: { scheme: Bearer hunter2, credentials_env: PATH }"),
+            ),
+            ("header without value", target("headers: { X-Team: {} }")),
+            (
+                "header with two values",
+                target("headers: { X-Team: { value: hunter2, env: PATH } }"),
+            ),
+            ("header as text", target("headers: { X-Team: hunter2 }")),
+            (
+                "line break in a header",
+                target("headers: { X-Team: { value: \"hunter2\\nx\" } }"),
+            ),
+            (
+                "no name of a header",
+                target("headers: { X Team: { value: hunter2 } }"),
+            ),
+            (
+                "header twice",
+                target("headers: { X-Team: { value: hunter2 }, x-team: { value: hunter2 } }"),
+            ),
+            (
+                "headers of the client",
+                target(
+                    "headers: { Authorization: { value: hunter2 }, Host: { value: x }, User-Agent: { value: x } }",
+                ),
+            ),
+            (
+                "unquoted mapping",
+                target("headers: { X-Team: { value hunter2 } }"),
+            ),
+            (
+                "secret as value",
+                target("headers: { X-Key: { value: sk-hunter2 } }"),
+            ),
+            ("no YAML", target("headers: { X-Team: { value: hunter2 }")),
+            (
+                "mistake beside a secret",
+                target("headers: { X-Team: { vlaue: x, value: hunter2 } } # hunter2"),
+            ),
+            (
+                "secrets in the clear",
+                BASE.replace("localhost:11434", "llm.example.com")
+                    .replace("    api", "    authorization: { credentials_env: PATH }\n    api"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_in_probes() {
+    golden(
+        "probes",
+        &[
+            ("no name", BASE.replace("name: single-user", "warmup: 1")),
+            ("name of two", format!("{BASE}  - name: single-user\n")),
+            ("unknown target", probe("targets: [granit]")),
+            (
+                "target without likeness",
+                probe("targets: [llama, granite, granite]"),
+            ),
+            ("no target", probe("targets: []")),
+            ("number as duration", probe("every: 60")),
+            ("fraction as duration", probe("every: 0.5")),
+            ("no duration", probe("every: often")),
+            ("no time", probe("every: 0s")),
+            ("too often", probe("every: 20ms")),
+            ("too seldom", probe("every: 5y")),
+            ("no users", probe("concurrency: 0")),
+            ("negative users", probe("concurrency: -3")),
+            ("words as users", probe("concurrency: many")),
+            ("no requests", probe("requests: 0")),
+            ("too few requests", probe("concurrency: 50\nrequests: 5")),
+            ("requests and duration", probe("requests: 5\nduration: 10s")),
+            ("no tokens", probe("max_tokens: 0")),
+            ("too many tokens", probe("max_tokens: 99999999999999999999999")),
+            ("negative warm-up", probe("warmup: -1")),
+            ("more jitter than period", probe("jitter: 60%")),
+            ("jitter in percent without the sign", probe("jitter: 10")),
+            ("jitter as a time", probe("jitter: 5s")),
+            (
+                "two probes inherit one mistake",
+                format!("{BASE}  - name: other\ndefaults: {{ jitter: 60% }}\n"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_in_ladders() {
+    golden(
+        "ladders",
+        &[
+            (
+                "concurrency and ladder",
+                probe("concurrency: 1\nladder: [{ users: 1 }]"),
+            ),
+            ("no steps", probe("ladder: []")),
+            ("falling", probe("ladder: [{ users: 50 }, { users: 1 }]")),
+            ("same step twice", probe("ladder:\n  - users: 5\n  - users: 5")),
+            ("step without users", probe("ladder: [{ requests: 5 }]")),
+            ("key of a probe", probe("ladder: [{ concurrency: 5 }]")),
+            ("numbers as steps", probe("ladder: [1, 50]")),
+            (
+                "too few requests for a step",
+                probe("requests: 5\nladder: [{ users: 1 }, { users: 50 }]"),
+            ),
+            (
+                "requests and duration",
+                probe("ladder: [{ users: 1, requests: 5, duration: 1s }]"),
+            ),
+            ("too wide", probe("ladder: [{ users: 1 }, { users: 5000 }]")),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_in_prompts() {
+    golden(
+        "prompts",
+        &[
+            ("text instead of mapping", probe("prompt: Why?")),
+            ("two sources", probe("prompt: { text: a, tokens: 5 }")),
+            ("empty text", probe("prompt: { text: '', system: ' ' }")),
+            ("no tokens", probe("prompt: { tokens: 0 }")),
+            ("too many tokens", probe("prompt: { tokens: 5000000 }")),
+            ("unknown word", probe("prompt: { cache: busted }")),
+            ("file that is not there", probe("prompt: { file: missing.jsonl }")),
+            ("file without prompts", probe("prompt: { file: blank.jsonl }")),
+            ("file with a bad line", probe("prompt: { file: bad.jsonl }")),
+            (
+                "file with an empty prompt",
+                probe("prompt: { file: hollow.jsonl }"),
+            ),
+            ("file that is not UTF-8", probe("prompt: { file: latin1 }")),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_in_objectives_and_deadlines() {
+    golden(
+        "objectives",
+        &[
+            ("all of them", probe("slo: { ttft: 1s, objective: 100% }")),
+            ("none of them", probe("slo: { ttft: 1s, objective: 0 }")),
+            (
+                "percent without the sign",
+                probe("slo: { ttft: 1s, objective: 99 }"),
+            ),
+            ("limit of zero", probe("slo: { ttft: 0ms }")),
+            ("limit without unit", probe("slo: { itl: 25 }")),
+            ("unknown limit", probe("slo: { tftt: 1s }")),
+            (
+                "unknown failure",
+                probe("slo: { excuse: [unauthorised, timeout] }"),
+            ),
+            ("unknown alert", probe("slo: { alert: pager }")),
+            ("origin without limit", probe("slo: { ttft_from: connected }")),
+            ("deadline of zero", probe("timeouts: { total: 0s }")),
+            (
+                "connect after the first token",
+                probe("timeouts: { connect: 10s, first_token: 5s }"),
+            ),
+            (
+                "connect after the end",
+                probe("timeouts: { connect: 5s, total: 2s }"),
+            ),
+            (
+                "first token after the end",
+                probe("timeouts: { first_token: 20m, total: 10m }"),
+            ),
+            (
+                "limit beyond the deadline",
+                probe("slo: { ttft: 5s, gap: 20s }\ntimeouts: { first_token: 2s, stall: 10s }"),
+            ),
+            (
+                "limit that is never judged",
+                probe("slo: { itl: 20ms }\nmax_tokens: 1"),
+            ),
+            (
+                "unused target",
+                probe("targets: [granite]").replace(
+                    "probes:",
+                    "  - { name: idle, url: 'http://h', api: ollama_chat, model: m }\nprobes:",
+                ),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_and_in_order() {
+    let text = "\
+global:
+  labels: [team, le]
+targets:
+  - name: granite
+    url: localhost:11434
+    api: openai_chatt
+    model: 7
+    authorization: { credentials: hunter2 }
+  - name: granite
+    url: http://localhost:11434/v1
+    api: ollama_chat
+    modle: granite4:350m
+defaults:
+  every: 60
+probes:
+  - name: single-user
+    targets: [granit]
+    concurrency: 0
+    slo: { tfft: 500ms, objective: 100% }
+  - name: fifty-users
+    concurrency: 50
+    requests: 5
+    prompt: { file: missing.jsonl }
+    requests: 6
+";
+    let error = parse(text, "probes.yaml", &Scratch::new().0).unwrap_err();
+    let places: Vec<_> = error.problems().iter().map(|problem| problem.place).collect();
+    assert!(places.is_sorted(), "{places:?}");
+    let scratch = Scratch::new();
+    snapshot("everything", &report_in(text, &scratch));
+}
+
+#[test]
+fn all_ends_of_lines_count() {
+    let text = probe("evry: 1m");
+    let expected = report_in(&text, &Scratch::new());
+    for end in ["\r\n", "\r"] {
+        assert_eq!(report_in(&text.replace('\n', end), &Scratch::new()), expected);
+    }
+}
+
+#[test]
+fn twelve_lines_are_enough() {
+    let text = "\
+targets:
+  - name: granite
+    url: http://localhost:11434/v1/
+    api: openai_chat
+    model: granite4:350m
+probes:
+  - name: single-user
+    slo: { ttft: 500ms, itl: 25ms }
+  - name: fifty-users
+    concurrency: 50
+    every: 5m
+    timeouts: { total: 20s }
+";
+    assert_eq!(text.lines().count(), 12);
+    let scratch = Scratch::new();
+    let path = scratch.write("probes.yaml", format!("\u{feff}{text}"));
+    let plan = load(&path).unwrap();
+    assert!(plan.warnings().is_empty());
+    assert_eq!(plan.global().max_in_flight, 1024);
+    assert_eq!(
+        plan.global().user_agent,
+        concat!("llm-probe-exporter/", env!("CARGO_PKG_VERSION"))
+    );
+    let [target] = plan.targets() else { panic!() };
+    assert_eq!(target.url.as_str(), "http://localhost:11434/v1");
+    assert_eq!(
+        (target.api, target.connection, target.http),
+        (Api::OpenaiChat, Connection::New, HttpVersion::Http1)
+    );
+    assert_eq!((target.max_tokens_field, target.share), ("max_tokens", false));
+    let [single, fifty] = plan.probes() else { panic!() };
+    assert_eq!(
+        (single.every, single.settle),
+        (Duration::from_mins(1), Duration::from_secs(2))
+    );
+    assert_eq!(
+        (single.max_tokens, single.warmup, single.jitter.get()),
+        (Tokens(64), 0, 0.0)
+    );
+    assert_eq!(single.timeouts, Timeouts::default());
+    assert_eq!(single.prompt.cache, Cache::Bust);
+    let slo = &single.steps[0].slo;
+    assert_eq!(
+        (slo.ttft, slo.itl),
+        (Some(Duration::from_millis(500)), Some(Duration::from_millis(25)))
+    );
+    assert_eq!((slo.alert, slo.objective.get()), (Alert::Page, 0.99));
+    let step = &fifty.steps[0];
+    assert_eq!(
+        (step.users, step.volume, step.slo.alert),
+        (50, Volume::Requests(50), Alert::None)
+    );
+    assert_eq!(
+        (fifty.timeouts.first_token, fifty.timeouts.connect),
+        (Duration::from_secs(20), Duration::from_secs(5))
+    );
+    assert_eq!(plan.series().count(), 2);
+}
+
+#[test]
+fn what_a_probe_leaves_out_it_takes_from_the_defaults_key_by_key() {
+    let plan = plan(&format!(
+        "\
+x-limits: &limits {{ ttft: 1s, excuse: [rate_limited, dns, dns] }}
+defaults:
+  every: 5m
+  requests: 100
+  concurrency: 3
+  prompt: {{ tokens: 100, system: Be brief. }}
+  timeouts: {{ first_token: 10s }}
+  slo: {{ <<: *limits, itl: 20ms, alert: ticket }}
+{BASE}  - name: ladder
+    ladder: [{{ users: 1 }}, {{ users: 4 }}, {{ users: 8, slo: {{ ttft: 5s, ttft_from: connected, withheld: ignore }}, duration: 1m }}]
+    prompt: {{ text: Why?, cache: share }}
+    timeouts: {{ total: 15s }}
+    slo: {{ itl: 30ms }}
+"
+    ));
+    let [base, ladder] = plan.probes() else { panic!() };
+    assert_eq!((base.every, base.steps[0].users), (Duration::from_mins(1), 3));
+    assert_eq!(base.steps[0].volume, Volume::Requests(100));
+    assert_eq!(base.prompt.source, Source::Synthetic(Tokens(100)));
+    assert_eq!((ladder.every, ladder.steps.len()), (Duration::from_mins(5), 3));
+    assert_eq!(ladder.prompt.source, Source::Text("Why?".into()));
+    assert_eq!(ladder.prompt.system.as_deref(), Some("Be brief."));
+    assert_eq!(
+        (ladder.prompt.cache, base.prompt.cache),
+        (Cache::Share, Cache::Bust)
+    );
+    assert_eq!(
+        (ladder.timeouts.first_token, ladder.timeouts.total),
+        (Duration::from_secs(10), Duration::from_secs(15))
+    );
+    let seconds = Duration::from_secs;
+    let slos: Vec<_> = ladder
+        .steps
+        .iter()
+        .map(|step| (step.slo.ttft, step.slo.itl, step.slo.alert))
+        .collect();
+    let itl = Some(Duration::from_millis(30));
+    assert_eq!(
+        slos,
+        [
+            (Some(seconds(1)), itl, Alert::Ticket),
+            (Some(seconds(1)), itl, Alert::None),
+            (Some(seconds(5)), itl, Alert::Ticket),
+        ]
+    );
+    let last = &ladder.steps[2];
+    assert_eq!(
+        (last.slo.ttft_from, last.slo.withheld),
+        (TtftFrom::Connected, Withheld::Ignore)
+    );
+    assert_eq!(last.volume, Volume::Lasting(seconds(60)));
+    assert_eq!(last.slo.excuse, [Failure::Dns, Failure::RateLimited]);
+}
+
+#[test]
+fn labels_and_secrets_arrive() {
+    let scratch = Scratch::new();
+    scratch.write("key", "from-a-file\n");
+    scratch.write("prompts.jsonl", "\"one\"\n\n{\"prompt\": \"two\"}\n");
+    let text = format!(
+        "global: {{ labels: [team, tier] }}\n{}",
+        target(
+            "authorization: { credentials_file: key }\nheaders: { X-Home: { env: CARGO_PKG_NAME }, X-Team: { value: sre } }\n\
+             labels: { team: chat, tier: prod }\nbody: { temperature: 0, stop: [a, null, 1.5] }\nhttp: 1.1"
+        )
+    )
+    .replace("    every: 1m", "    labels: { tier: canary }\n    prompt: { file: prompts.jsonl }");
+    let plan = parse(&text, "probes.yaml", &scratch.0).unwrap_or_else(|error| panic!("{error}"));
+    let target = &plan.targets()[0];
+    let authorization = target.authorization.as_ref().unwrap();
+    assert_eq!(
+        (authorization.scheme.as_str(), authorization.credentials.expose()),
+        ("Bearer", "from-a-file")
+    );
+    let headers: Vec<_> = target
+        .headers
+        .iter()
+        .map(|header| (header.name.as_str(), header.value.expose()))
+        .collect();
+    assert_eq!(headers, [("X-Home", env!("CARGO_PKG_NAME")), ("X-Team", "sre")]);
+    let body = serde_json::to_string(&target.body).unwrap();
+    assert_eq!(body, r#"{"stop":["a",null,1.5],"temperature":0}"#);
+    assert_eq!(
+        plan.probes()[0].prompt.source,
+        Source::Lines(vec!["one".into(), "two".into()])
+    );
+    let series = plan.series().next().unwrap();
+    assert_eq!(
+        (series.label("team"), series.label("tier"), series.label("region")),
+        ("chat", "canary", "")
+    );
+}
+
+#[test]
+fn the_example_loads_and_shows_every_key() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example.yaml");
+    let plan = load(&path).unwrap_or_else(|error| panic!("{error}"));
+    assert!(plan.warnings().is_empty(), "{:?}", plan.warnings());
+    let text = fs::read_to_string(path).unwrap();
+    for key in items::keys() {
+        let shown = [" ", "{", "\n"]
+            .iter()
+            .any(|before| text.contains(&format!("{before}{key}:")));
+        assert!(shown || text.starts_with(key), "`{key}` is not in the example");
+    }
+}
+
+#[test]
+fn defaults_take_what_a_probe_may_have() {
+    let mut keys = items::Defaults::KEYS.to_vec();
+    keys.extend(["name", "targets", "labels"]);
+    keys.sort_unstable();
+    let mut expected = items::Probe::KEYS.to_vec();
+    expected.sort_unstable();
+    assert_eq!(keys, expected);
+}
+
+/// A valid configuration with secrets wherever one may be. Each of them is as long as the keys of vendors are, so
+/// that it is recognised also where an accident of editing puts it under a key that holds none, and has `hunter` in
+/// it many times.
+fn with_secrets(scratch: &Scratch) -> String {
+    let secret = "hunter2".repeat(24);
+    scratch.write("key", &secret);
+    let (targets, probes) = BASE.split_at(BASE.find("probes").unwrap());
+    format!(
+        "{targets}  - name: claude
+    url: https://llm.example.com/v1 # {secret}
+    api: ollama_chat
+    model: m
+    headers:
+      X-Gateway: {{ value: {secret} }}
+      X-Block:
+        value: {secret}
+      X-Quoted: {{ value: \"{secret}\" }}
+    authorization: {{ scheme: Basic, credentials_file: key }}
+    body: {{ metadata: {secret} }}
+{probes}"
+    )
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let scratch = Scratch::new();
+    let text = with_secrets(&scratch);
+    let plan = parse(&text, "probes.yaml", &scratch.0).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(plan.targets()[1].headers.len(), 3);
+    let headers = format!(
+        "{:?} {:#?}",
+        plan.targets()[1].headers,
+        plan.targets()[1].authorization
+    );
+    assert!(!headers.contains("hunter"), "{headers}");
+    // Fields of the body are no place for secrets.
+    let without_body = text
+        .lines()
+        .filter(|line| !line.contains("body:"))
+        .fold(String::new(), |all, line| all + line + "\n");
+    let plan = parse(&without_body, "probes.yaml", &scratch.0).unwrap();
+    let shown = format!("{plan:?} {plan:#?}");
+    assert!(!shown.contains("hunter"), "{shown}");
+}
+
+#[test]
+fn hostile_files_are_answered_in_time() {
+    let repeated = |part: &str| part.repeat((1 << 20) / part.len());
+    let keys = |indent: &str| (0..45_000).fold(String::new(), |all, at| all + &format!("{indent}k{at}: v\n"));
+    let merges: String = (0..2_000).fold("x-a: &a { a: 1, b: 2, c: 3 }\nprobes:\n".to_owned(), |all, _| {
+        all + "- <<: *a\n"
+    });
+    for text in [
+        repeated("["),
+        repeated("{a: "),
+        repeated("- "),
+        repeated("? "),
+        repeated("a: "),
+        repeated("a\n"),
+        repeated("\""),
+        repeated("'a' "),
+        repeated("&a "),
+        repeated("*a "),
+        repeated("a: |\n"),
+        repeated("#"),
+        repeated("k: v\n"),
+        format!("name: {}", repeated("x ")),
+        format!("name: \"{}\"", repeated("\\n")),
+        format!("x-a: [{}]", repeated("a, ")),
+        keys(""),
+        format!("{BASE}{}", keys("    ")),
+        merges,
+    ] {
+        let start = Instant::now();
+        let answer = parse(&text, "probes.yaml", Path::new("."));
+        assert!(!answer.unwrap_err().problems().is_empty());
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(10), "{took:?} for {text:.20}…");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_gets_an_answer(text in "[-a-z0-9 :{}\\[\\],&*!|>'\"#%@\n\t?\u{0}\u{feff}é]{0,80}") {
+        let _answer = parse(&text, "probes.yaml", Path::new("."));
+    }
+
+    #[test]
+    fn any_bytes_get_an_answer(text in "\\PC{0,40}") {
+        let _answer = parse(&text, "probes.yaml", Path::new("."));
+    }
+
+    /// Whatever happens to a good file: the answer shows none of its secrets, and every problem is somewhere.
+    #[test]
+    fn a_spoilt_file_gets_an_answer_without_secrets(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, "[-a-z :{}\\[\\]&*'\"#\n\t?]{0,3}"), 1..4),
+    ) {
+        let scratch = Scratch::new();
+        let mut text: Vec<char> = with_secrets(&scratch).chars().collect();
+        for (at, length, put) in edits {
+            let from = at.index(text.len());
+            let to = (from + length).min(text.len());
+            text.splice(from..to, put.chars());
+        }
+        let text: String = text.into_iter().collect();
+        match parse(&text, "probes.yaml", &scratch.0) {
+            Ok(plan) => prop_assert!(plan.warnings().iter().all(|warning| warning.severity == Severity::Warning)),
+            Err(error) => {
+                let shown = format!("{error}\n{error:?}");
+                prop_assert!(!shown.contains("hunter"), "{}", shown);
+                prop_assert!(!error.problems().is_empty());
+            }
+        }
+    }
+}
