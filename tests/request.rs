@@ -1,0 +1,1087 @@
+//! One request against an endpoint that says what it really did: what is measured is what was served, and
+//! whatever an endpoint does has one outcome, in bounded time and memory.
+#![cfg(test)]
+
+mod support;
+
+use std::time::Duration;
+
+use llm_probe_exporter::{
+    config::{
+        plan::{Authorization, Connection, Header, Target, Timeouts},
+        secret::Secret,
+    },
+    measure::{Measurement, TokenSource},
+    outcome::{Failure, Invalid, Outcome},
+    record::{ConnectionState, Record},
+    units::{Seconds, Tokens},
+};
+use support::{
+    LOOSE,
+    engine::{PATIENT, SHORT, USER_AGENT, ask, ask_again, endpoint, fails, ollama, request, reusing, target},
+    ms,
+    script::{Script, chunk, head, token},
+    server::{Served, Server, black_hole, closed_port},
+};
+use tokio::{
+    sync::mpsc::unbounded_channel,
+    time::{Instant, sleep, timeout},
+};
+
+/// Asserts that `instant` came after `served`, and not much later.
+#[track_caller]
+fn just_after(instant: Option<Instant>, served: Instant) {
+    let instant = instant.expect("it happened");
+    assert!(instant >= served, "stamped before it was written");
+    assert!(instant - served < LOOSE, "{:?} late", instant - served);
+}
+
+async fn answer_to(script: Script) -> (Record, Served) {
+    let server = Server::playing(script);
+    let record = ask(&target(server.address), PATIENT).await;
+    (record, server.only())
+}
+
+/// What comes of a script under short deadlines.
+async fn outcome_of(script: Script) -> (Outcome, Record) {
+    let server = Server::playing(script);
+    let record = ask(&target(server.address), SHORT).await;
+    (record.outcome, record)
+}
+
+/// Fails for this reason, and says this in its detail.
+#[track_caller]
+fn assert_failed((outcome, record): &(Outcome, Record), failure: Failure, detail: &str) {
+    let said = record.detail.as_deref().unwrap_or_default();
+    assert_eq!(*outcome, Outcome::Failed(failure), "{said}");
+    assert!(said.contains(detail), "{said:?} does not say {detail:?}");
+}
+
+mod measured_is_served {
+    use super::*;
+
+    #[tokio::test]
+    async fn for_every_instant_of_a_stream() {
+        // Steps: 0 head, 1 wait, 2 role, 3 wait, 4 token, 5 wait, 6 two tokens, 7 wait, 8 token, …
+        let two = format!("data: {}\n\ndata: {}\n\n", token("b"), token("c"));
+        let script = Script::sse()
+            .wait(ms(30))
+            .role()
+            .wait(ms(60))
+            .token("a")
+            .wait(ms(40))
+            .chunk(two)
+            .wait(ms(20))
+            .token("d")
+            .wait(ms(30))
+            .finish_reason()
+            .wait(ms(30))
+            .usage(9, 4)
+            .done()
+            .end();
+        let (record, served) = answer_to(script).await;
+        assert_eq!(record.outcome, Outcome::Ok);
+        let line = &record.timeline;
+        assert!(line.start.unwrap() <= served.received);
+        just_after(
+            line.start.map(|start| start + (served.received - start)),
+            served.received,
+        );
+        just_after(line.headers, served.wrote(0));
+        just_after(line.byte, served.wrote(2));
+        just_after(line.first, served.wrote(4));
+        just_after(line.answer, served.wrote(4));
+        just_after(line.second, served.wrote(6));
+        just_after(line.last, served.wrote(8));
+        just_after(line.finish, served.wrote(10));
+        just_after(line.end, served.last_write());
+        assert_eq!((line.deltas, line.gaps.len()), (4, 2));
+
+        let measured = Measurement::of(&record);
+        let truth = Seconds::between(served.received, served.wrote(4));
+        let ttft = measured.ttft.unwrap();
+        assert!(ttft >= truth && ttft - truth < LOOSE.into(), "{ttft} for {truth}");
+        assert_eq!(measured.ttfo, measured.ttft);
+        assert_eq!(
+            (measured.output_tokens, measured.token_source),
+            (Tokens(4), TokenSource::Usage)
+        );
+        // (last − first) / (n − 1), where `last` is later than what was written by as much as `first` may be.
+        let itl = measured.itl.unwrap().get() * 3.0;
+        let truth = (served.wrote(8) - served.wrote(4)).as_secs_f64();
+        assert!((itl - truth).abs() < LOOSE.as_secs_f64(), "{itl} for {truth}");
+        assert!(
+            measured.longest_gap.unwrap() + LOOSE.into() > Seconds::between(served.wrote(4), served.wrote(6))
+        );
+    }
+
+    #[tokio::test]
+    async fn when_every_byte_comes_alone() {
+        let script = Script::answer(3, ms(20)).dribbling();
+        let (record, served) = answer_to(script).await;
+        assert_eq!(record.outcome, Outcome::Ok);
+        assert_eq!(record.timeline.deltas, 3);
+        // The first token is there when the blank line after its frame is.
+        assert!(record.timeline.first.unwrap() >= served.wrote(2));
+        assert!(record.timeline.first.unwrap() <= served.wrote(4) + LOOSE);
+    }
+
+    #[tokio::test]
+    async fn for_lines_of_json() {
+        let script = Script::ndjson()
+            .wait(ms(30))
+            .line(r#"{"message":{"role":"assistant","content":"","thinking":"Hm"},"done":false}"#)
+            .wait(ms(30))
+            .line(r#"{"message":{"role":"assistant","content":"So"},"done":false}"#)
+            .line(r#"{"message":{"content":""},"done":true,"load_duration":1000000,"prompt_eval_count":7,"eval_count":2}"#)
+            .end();
+        let server = Server::playing(script);
+        let record = ask(&ollama(server.address), PATIENT).await;
+        let served = server.only();
+        assert_eq!(record.outcome, Outcome::Ok);
+        just_after(record.timeline.first, served.wrote(2));
+        just_after(record.timeline.answer, served.wrote(4));
+        assert_eq!(record.usage.prompt, Some(Tokens(7)));
+        assert_eq!(Measurement::of(&record).output_tokens, Tokens(2));
+        assert_eq!(record.server_phases.load, Some(Seconds::new(0.001)));
+        assert!(
+            served.head.starts_with("POST /api/chat HTTP/1.1"),
+            "{}",
+            served.head
+        );
+        assert_eq!(served.header("accept"), Some("application/x-ndjson"));
+    }
+
+    #[tokio::test]
+    async fn for_recorded_streams_of_real_servers() {
+        for (name, tokens, source) in [
+            ("llama-server/chat_stream_usage", 24, TokenSource::Usage),
+            ("llama-server/chat_stream_nousage", 24, TokenSource::Deltas),
+            ("llama-server/chat_stream_ignore_eos", 32, TokenSource::Usage),
+            ("llama-server/chat_stream_tool", 16, TokenSource::Deltas),
+            ("vllm/chat_stream_usage", 24, TokenSource::Usage),
+            ("vllm/chat_stream_nousage", 24, TokenSource::Deltas),
+            ("vllm/chat_stream_continuous_usage", 8, TokenSource::Usage),
+        ] {
+            let (record, served) = answer_to(Script::recorded(name, ms(2))).await;
+            assert_eq!(record.outcome, Outcome::Ok, "{name}");
+            let measured = Measurement::of(&record);
+            assert_eq!(
+                (measured.output_tokens, measured.token_source),
+                (Tokens(tokens), source),
+                "{name}"
+            );
+            // Head, wait, role, wait, first token.
+            just_after(record.timeline.first, served.wrote(4));
+        }
+    }
+
+    #[tokio::test]
+    async fn by_phases_on_a_new_connection() {
+        let (record, served) = answer_to(
+            Script::new()
+                .wait(ms(50))
+                .send(head("200 OK", "text/event-stream", "Connection: close"))
+                .wait(ms(50))
+                .send(format!("data: {}\n\ndata: [DONE]\n\n", token("a")))
+                .close(),
+        )
+        .await;
+        assert_eq!(record.outcome, Outcome::Ok);
+        assert_eq!(record.connection, Some(ConnectionState::New));
+        let phases = Measurement::of(&record).phases;
+        assert!(phases.dns.is_none() && phases.tls.is_none());
+        assert!(phases.connect.unwrap().get() < LOOSE.as_secs_f64());
+        assert!(phases.headers.unwrap() >= Seconds::between(served.received, served.wrote(1)));
+        assert!(record.timeline.connected.unwrap() <= served.received);
+        assert_eq!(record.status, Some(200));
+    }
+
+    #[tokio::test]
+    async fn with_the_name_resolved() {
+        let server = Server::playing(Script::answer(1, ms(0)));
+        let mut target = target(server.address);
+        target.url = format!("http://localhost:{}/v1/", server.address.port())
+            .parse()
+            .unwrap();
+        let record = ask(&target, PATIENT).await;
+        assert_eq!(record.outcome, Outcome::Ok, "{record:?}");
+        let line = &record.timeline;
+        let (dns, connect) = (line.dns.unwrap(), line.connect.unwrap());
+        assert!(dns + connect <= line.connected.unwrap() - line.start.unwrap());
+        assert!(server.only().head.starts_with("POST /v1/chat/completions "));
+    }
+}
+
+mod connections {
+    use super::*;
+
+    #[tokio::test]
+    async fn are_new_for_every_request_by_default() {
+        let server = Server::playing(Script::answer(1, ms(0)));
+        let target = target(server.address);
+        let endpoint = endpoint(&target);
+        for _ in 0..3 {
+            let record = ask_again(&endpoint, &target, PATIENT).await;
+            assert_eq!(record.connection, Some(ConnectionState::New));
+            assert!(record.timeline.connected.is_some());
+        }
+        let connections: Vec<_> = server.served().iter().map(|served| served.connection).collect();
+        assert_eq!(connections, [0, 1, 2]);
+    }
+
+    #[tokio::test]
+    async fn are_reused_where_that_is_asked_for() {
+        let server = Server::playing(Script::answer(1, ms(20)));
+        let target = reusing(server.address);
+        let endpoint = endpoint(&target);
+        let first = ask_again(&endpoint, &target, PATIENT).await;
+        assert_eq!(first.connection, Some(ConnectionState::New));
+        let second = ask_again(&endpoint, &target, PATIENT).await;
+        assert_eq!(second.connection, Some(ConnectionState::Reused));
+        let line = &second.timeline;
+        assert!(line.connected.is_none() && line.connect.is_none() && line.dns.is_none());
+        let measured = Measurement::of(&second);
+        assert_eq!(measured.ttft, measured.ttft_after_connect);
+        assert_eq!(server.served()[1].connection, 0);
+    }
+
+    /// llama.cpp's server says `Keep-Alive` and closes all the same, here after the next request was sent.
+    #[tokio::test]
+    async fn that_die_before_the_first_byte_are_opened_anew_once() {
+        for dies in [Script::new().close(), Script::new().reset()] {
+            let server = Server::in_turn(vec![Script::answer(1, ms(0)), dies, Script::answer(1, ms(50))]);
+            let target = reusing(server.address);
+            let endpoint = endpoint(&target);
+            ask_again(&endpoint, &target, PATIENT).await;
+            let record = ask_again(&endpoint, &target, PATIENT).await;
+            assert_eq!(
+                (record.outcome, record.connection),
+                (Outcome::Ok, Some(ConnectionState::Reopened))
+            );
+            let served = server.served();
+            assert_eq!(
+                served.iter().map(|served| served.connection).collect::<Vec<_>>(),
+                [0, 0, 1]
+            );
+            // What the user felt includes the attempt that led to nothing.
+            assert!(record.timeline.start.unwrap() <= served[1].received);
+            assert!(record.timeline.connected.unwrap() >= served[1].received);
+            just_after(record.timeline.first, served[2].wrote(2));
+        }
+    }
+
+    #[tokio::test]
+    async fn that_die_twice_are_lost() {
+        let server = Server::in_turn(vec![Script::answer(1, ms(0)), Script::new().close()]);
+        let target = reusing(server.address);
+        let endpoint = endpoint(&target);
+        ask_again(&endpoint, &target, PATIENT).await;
+        let record = ask_again(&endpoint, &target, PATIENT).await;
+        assert_eq!(record.outcome, Outcome::Failed(Failure::ConnectionLost));
+        assert_eq!(record.connection, Some(ConnectionState::Reopened));
+        assert_eq!(server.served().len(), 3);
+    }
+
+    /// Closed while nobody used it: whether the pool notices before the next request is sent or after, that
+    /// request succeeds.
+    #[tokio::test]
+    async fn that_were_closed_while_idle_cost_nothing() {
+        for pause in [0, 0, 0, 1, 20] {
+            let server = Server::playing(Script::answer(2, ms(0)).close());
+            let target = reusing(server.address);
+            let endpoint = endpoint(&target);
+            for _ in 0..4 {
+                let record = ask_again(&endpoint, &target, PATIENT).await;
+                assert_eq!(record.outcome, Outcome::Ok, "{record:?}");
+                assert_ne!(record.connection, Some(ConnectionState::Reused));
+                sleep(ms(pause)).await;
+            }
+        }
+    }
+}
+
+mod requests {
+    use super::*;
+
+    #[tokio::test]
+    async fn say_what_they_are() {
+        let server = Server::playing(Script::answer(1, ms(0)));
+        let target = Target {
+            authorization: Some(Authorization {
+                scheme: "Bearer".into(),
+                credentials: Secret::Inline("sk-secret".into()),
+            }),
+            headers: vec![Header {
+                name: "X-Team".into(),
+                value: Secret::Inline("sre".into()),
+            }],
+            max_tokens_field: "max_completion_tokens",
+            body: serde_json::from_str(r#"{"temperature":0,"stream_options":{"x":1}}"#).unwrap(),
+            ..target(server.address)
+        };
+        ask(&target, PATIENT).await;
+        let served = server.only();
+        assert!(
+            served.head.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"),
+            "{}",
+            served.head
+        );
+        let host = server.address.to_string();
+        for (name, value) in [
+            ("accept", "text/event-stream"),
+            ("accept-encoding", "identity"),
+            ("cache-control", "no-cache"),
+            ("content-type", "application/json"),
+            ("user-agent", USER_AGENT),
+            ("authorization", "Bearer sk-secret"),
+            ("x-team", "sre"),
+            ("host", &host),
+        ] {
+            assert_eq!(served.header(name), Some(value), "{name}");
+        }
+        for absent in ["transfer-encoding", "referer", "expect", "cookie"] {
+            assert_eq!(served.header(absent), None);
+        }
+        assert_eq!(
+            served.json(),
+            serde_json::json!({
+                "model": "m",
+                "messages": [{ "role": "user", "content": "Why?" }],
+                "stream": true,
+                "stream_options": { "include_usage": true, "x": 1 },
+                "max_completion_tokens": 64,
+                "temperature": 0,
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn follow_no_redirect() {
+        let elsewhere = Server::playing(Script::answer(1, ms(0)));
+        for status in [
+            "301 Moved Permanently",
+            "307 Temporary Redirect",
+            "308 Permanent Redirect",
+        ] {
+            let location = format!(
+                "Location: http://{}/v1/chat/completions\r\nContent-Length: 0",
+                elsewhere.address
+            );
+            let failed = outcome_of(Script::new().send(head(status, "", &location))).await;
+            assert_failed(&failed, Failure::Redirect, "HTTP 30");
+        }
+        assert!(elsewhere.served().is_empty());
+    }
+
+    /// The environment of a process cannot be changed in it, so the test runs itself.
+    #[tokio::test]
+    async fn ask_no_proxy_of_the_environment() {
+        const CHILD: &str = "LLM_PROBE_TEST_CHILD";
+        if std::env::var_os(CHILD).is_some() {
+            let server = Server::playing(Script::answer(1, ms(0)));
+            let record = ask(&target(server.address), PATIENT).await;
+            assert_eq!(record.outcome, Outcome::Ok, "{record:?}");
+            return;
+        }
+        let proxy = format!("http://{}", closed_port());
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child
+            .args(["--exact", "requests::ask_no_proxy_of_the_environment"])
+            .env(CHILD, "1");
+        for name in [
+            "http_proxy",
+            "HTTP_PROXY",
+            "https_proxy",
+            "HTTPS_PROXY",
+            "all_proxy",
+            "ALL_PROXY",
+        ] {
+            child.env(name, &proxy);
+        }
+        child.env_remove("no_proxy").env_remove("NO_PROXY");
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+            "{output:?}"
+        );
+    }
+}
+
+mod deadlines {
+    use super::*;
+
+    /// The request took as long as the deadline, and not much longer.
+    #[track_caller]
+    fn took(record: &Record, limit: Duration) {
+        let elapsed = record.elapsed().unwrap();
+        assert!(elapsed >= limit.into(), "{elapsed} of {limit:?}");
+        assert!(elapsed < (limit + LOOSE).into(), "{elapsed} of {limit:?}");
+    }
+
+    #[tokio::test]
+    async fn for_the_connection() {
+        let (address, _keep) = black_hole().await;
+        let (failure, record) = fails(&target(address), SHORT).await;
+        assert_eq!(failure, Failure::ConnectTimeout);
+        took(&record, SHORT.connect);
+        assert!(record.timeline.connected.is_none() && record.timeline.connect.is_none());
+        assert_eq!(record.connection, None);
+    }
+
+    #[tokio::test]
+    async fn for_the_response_head() {
+        for script in [
+            Script::new().hold(),
+            Script::new()
+                .send("HTTP/1.1 200 OK\r\nX-Slow: ")
+                .forever("a", ms(5)),
+            Script::new().send("HTTP/1.1 100 Continue\r\n\r\n").hold(),
+        ] {
+            let failed = outcome_of(script).await;
+            assert_failed(&failed, Failure::HeadersTimeout, "300ms");
+            let record = failed.1;
+            took(&record, SHORT.first_token);
+            assert_eq!(record.waited_in_vain(), record.elapsed());
+            assert!(record.timeline.connected.is_some() && record.timeline.headers.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn for_the_first_token() {
+        let role = chunk("data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n");
+        for (what, script) in [
+            ("silence", Script::sse().hold()),
+            ("a role", Script::sse().role().hold()),
+            ("comments", Script::sse().forever(chunk(": ping\n\n"), ms(5))),
+            ("roles", Script::sse().forever(&role, ms(5))),
+            ("a drip", Script::sse().forever(chunk("d"), ms(5))),
+            (
+                "an event without end",
+                Script::sse().forever(chunk("data: x\n"), ms(5)),
+            ),
+            (
+                "comments as fast as they go",
+                Script::sse().forever(chunk(": ping\n\n").repeat(500), ms(0)),
+            ),
+            ("usage", Script::sse().usage(1, 0).hold()),
+        ] {
+            let failed = outcome_of(script).await;
+            assert_failed(&failed, Failure::FirstTokenTimeout, "after 0 output deltas");
+            let record = failed.1;
+            took(&record, SHORT.first_token);
+            assert!(
+                record.timeline.headers.is_some() && record.timeline.first.is_none(),
+                "{what}"
+            );
+            assert_eq!(record.waited_in_vain(), record.elapsed());
+        }
+    }
+
+    #[tokio::test]
+    async fn from_output_to_output() {
+        for (what, script) in [
+            ("silence", Script::sse().token("a").hold()),
+            (
+                "comments",
+                Script::sse().token("a").forever(chunk(": ping\n\n"), ms(5)),
+            ),
+            (
+                "comments as fast as they go",
+                Script::sse()
+                    .token("a")
+                    .forever(chunk(": ping\n\n").repeat(500), ms(0)),
+            ),
+        ] {
+            let (outcome, record) = outcome_of(script.clone()).await;
+            assert_eq!(
+                outcome,
+                Outcome::Failed(Failure::StallTimeout),
+                "{what}: {record:?}"
+            );
+            let line = &record.timeline;
+            assert!(record.ended.unwrap() - line.last.unwrap() >= SHORT.stall);
+            assert!(record.ended.unwrap() - line.last.unwrap() < SHORT.stall + LOOSE);
+            assert_eq!(record.waited_in_vain(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn for_everything() {
+        let endless = chunk(format!("data: {}\n\n", token("la")));
+        for pause in [ms(20), ms(0)] {
+            let server = Server::playing(Script::sse().forever(&endless, pause));
+            let total = ms(400);
+            let (failure, record) = fails(&target(server.address), Timeouts { total, ..SHORT }).await;
+            // As fast as it goes, it may also be more than a response may hold.
+            if !(pause.is_zero() && failure == Failure::Malformed) {
+                assert_eq!(failure, Failure::TotalTimeout);
+                took(&record, total);
+            }
+            assert!(record.timeline.deltas > 1);
+            let served = server.sees(|served| served[0].gone.is_some()).await;
+            assert_eq!(served.len(), 1);
+        }
+        let server = Server::playing(Script::new().hold());
+        let total = ms(150);
+        let (failure, record) = fails(&target(server.address), Timeouts { total, ..SHORT }).await;
+        assert_eq!(failure, Failure::TotalTimeout);
+        took(&record, total);
+    }
+}
+
+mod outcomes {
+    use super::*;
+
+    fn plain(status: &str, content_type: &str, body: &str) -> Script {
+        Script::plain(status, content_type, body)
+    }
+
+    #[tokio::test]
+    async fn before_the_first_byte() {
+        let (failure, record) = fails(&target(closed_port()), SHORT).await;
+        assert_eq!((failure, record.connection), (Failure::ConnectRefused, None));
+        assert!(record.timeline.connect.is_none() && record.elapsed().is_some());
+
+        let mut nowhere = target(closed_port());
+        nowhere.url = "http://nobody.invalid/v1".parse().unwrap();
+        let (failure, record) = fails(&nowhere, PATIENT).await;
+        assert_eq!(failure, Failure::Dns, "{record:?}");
+
+        for script in [
+            Script::new().close(),
+            Script::new().reset(),
+            Script::new()
+                .send("HTTP/1.1 200 OK\r\nContent-Type: text/ev")
+                .close(),
+            Script::new()
+                .send("HTTP/1.1 200 OK\r\nContent-Type: text/ev")
+                .reset(),
+        ] {
+            assert_failed(&outcome_of(script).await, Failure::ConnectionLost, "");
+        }
+    }
+
+    #[tokio::test]
+    async fn by_status() {
+        let error = r#"{"error":{"message":"because of this","type":"t"}}"#;
+        let json = "application/json; charset=utf-8";
+        for (status, failure) in [
+            ("401 Unauthorized", Failure::Unauthorized),
+            ("403 Forbidden", Failure::Unauthorized),
+            ("400 Bad Request", Failure::ClientError),
+            ("404 Not Found", Failure::ClientError),
+            ("402 Payment Required", Failure::ClientError),
+            ("422 Unprocessable Entity", Failure::ClientError),
+            ("499 Client Closed Request", Failure::ClientError),
+            ("429 Too Many Requests", Failure::RateLimited),
+            ("503 Service Unavailable", Failure::Overloaded),
+            ("529 Overloaded", Failure::Overloaded),
+            ("500 Internal Server Error", Failure::ServerError),
+            ("504 Gateway Timeout", Failure::ServerError),
+            ("304 Not Modified", Failure::Redirect),
+        ] {
+            let failed = outcome_of(plain(status, json, error)).await;
+            let said = if status.starts_with("304") {
+                "HTTP 304"
+            } else {
+                "because of this"
+            };
+            assert_failed(&failed, failure, said);
+            assert_eq!(failed.1.status, status.get(..3).unwrap().parse().ok());
+            assert!(failed.1.timeline.headers.is_some() && failed.1.timeline.connected.is_some());
+        }
+        let page = "<html><head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body></html>";
+        let failed = outcome_of(plain("502 Bad Gateway", "text/html", page)).await;
+        assert_failed(&failed, Failure::ServerError, "<title>502 Bad Gateway</title>");
+        // An error whose words never come, or break off.
+        let cut = Script::new()
+            .send(head("500 Oops", json, "Content-Length: 100"))
+            .send("half")
+            .reset();
+        assert_failed(&outcome_of(cut).await, Failure::ServerError, "HTTP 500");
+        let recorded = support::script::recorded("llama-server/err_ctx_overflow");
+        let failed = outcome_of(plain("400 Bad Request", json, &recorded)).await;
+        assert_failed(
+            &failed,
+            Failure::ClientError,
+            "exceeds the available context size",
+        );
+    }
+
+    #[tokio::test]
+    async fn by_content_type() {
+        let json = "application/json";
+        for (script, failure, said) in [
+            (
+                plain("200 OK", "text/html", "<html>Log in</html>"),
+                Failure::ContentType,
+                "Log in",
+            ),
+            (
+                plain("200 OK", json, r#"{"choices":[]}"#),
+                Failure::ContentType,
+                json,
+            ),
+            (
+                plain("200 OK", "", "hello"),
+                Failure::ContentType,
+                "no Content-Type",
+            ),
+            (
+                plain("204 No Content", "", ""),
+                Failure::ContentType,
+                "no Content-Type",
+            ),
+            (
+                plain("200 OK", json, r#"{"error":"no such model"}"#),
+                Failure::ApiError,
+                "no such model",
+            ),
+            (
+                plain("200 OK", json, r#"{"error":{"code":503}}"#),
+                Failure::Overloaded,
+                "503",
+            ),
+            (
+                plain("200 OK", "application/x-ndjson", "{}"),
+                Failure::ContentType,
+                "x-ndjson",
+            ),
+        ] {
+            assert_failed(&outcome_of(script).await, failure, said);
+        }
+        for accepted in [
+            "TEXT/Event-Stream",
+            "text/event-stream;charset=UTF-8",
+            "text/event-stream ; x=y",
+        ] {
+            let script = Script::ok(accepted).token("a").ending();
+            assert_eq!(outcome_of(script).await.0, Outcome::Ok, "{accepted}");
+        }
+        let gzip = Script::new().send(head(
+            "200 OK",
+            "text/event-stream",
+            "Content-Encoding: gzip\r\nTransfer-Encoding: chunked",
+        ));
+        assert_failed(
+            &outcome_of(gzip.chunk(b"\x1f\x8b\x08").hold()).await,
+            Failure::Malformed,
+            "gzip",
+        );
+    }
+
+    #[tokio::test]
+    async fn by_an_error_in_the_stream() {
+        let error = r#"{"error":{"message":"it broke","type":"internal_error"}}"#;
+        let overload = r#"{"error":{"message":"Engine overloaded","code":503}}"#;
+        let start = Script::sse().token("a").token("b");
+        for (script, failure, said) in [
+            (
+                Script::sse().data(error).done().end(),
+                Failure::ApiError,
+                "it broke",
+            ),
+            (
+                start.clone().data(error).done().end(),
+                Failure::ApiError,
+                "it broke",
+            ),
+            (
+                start.clone().finish_reason().data(error).end(),
+                Failure::ApiError,
+                "it broke",
+            ),
+            (
+                start.clone().finish_reason().done().data(error).end(),
+                Failure::ApiError,
+                "it broke",
+            ),
+            (
+                start.clone().finish_reason().wait(ms(50)).data(error).hold(),
+                Failure::ApiError,
+                "it broke",
+            ),
+            (
+                Script::sse().data(overload).end(),
+                Failure::Overloaded,
+                "Engine overloaded",
+            ),
+            (
+                start.clone().data(overload).hold(),
+                Failure::Overloaded,
+                "Engine overloaded",
+            ),
+            (
+                start.clone().chunk("event: error\ndata: it broke\n\n").hold(),
+                Failure::ApiError,
+                "it broke",
+            ),
+            (
+                start
+                    .clone()
+                    .chunk("error: {\"code\":500,\"message\":\"it broke\"}\n\n")
+                    .hold(),
+                Failure::ApiError,
+                "it broke",
+            ),
+            (
+                start
+                    .clone()
+                    .data(r#"{"object":"error","message":"it broke","code":400}"#)
+                    .hold(),
+                Failure::ApiError,
+                "it broke",
+            ),
+            // Without its blank line, at the end of the body.
+            (
+                start.clone().chunk(format!("data: {error}")).end(),
+                Failure::ApiError,
+                "it broke",
+            ),
+        ] {
+            assert_failed(&outcome_of(script).await, failure, said);
+        }
+        let server = Server::playing(
+            Script::ndjson()
+                .line(r#"{"message":{"content":"a"},"done":false}"#)
+                .line(r#"{"error":"runner process has terminated"}"#)
+                .hold(),
+        );
+        let (failure, record) = fails(&ollama(server.address), SHORT).await;
+        assert_eq!(failure, Failure::ApiError);
+        assert_eq!(record.detail.as_deref(), Some("runner process has terminated"));
+        assert_eq!(record.timeline.deltas, 1);
+    }
+
+    #[tokio::test]
+    async fn of_bytes_that_are_not_the_protocol() {
+        for (what, script) in [
+            ("no JSON", Script::sse().data("{\"choices\":").token("a").ending()),
+            ("an array", Script::sse().data("[]").hold()),
+            ("wrong types", Script::sse().data(r#"{"choices":7}"#).hold()),
+            (
+                "not UTF-8",
+                Script::sse()
+                    .chunk(b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\xfe\"}}]}\n\n")
+                    .hold(),
+            ),
+            (
+                "after the end marker",
+                Script::sse().token("a").finish_reason().data("nonsense").hold(),
+            ),
+            ("SSH", Script::new().send("SSH-2.0-OpenSSH_9.2\r\n").hold()),
+            ("TLS", Script::new().send(b"\x15\x03\x01\x00\x02\x02\x46").hold()),
+            ("noise", Script::new().send(b"\x00\xff\x00\xff\r\n\r\n").hold()),
+            (
+                "an endless head",
+                Script::new()
+                    .send("HTTP/1.1 200 OK\r\n")
+                    .forever(b"X-Y: z\r\n".repeat(100), ms(0)),
+            ),
+        ] {
+            let (outcome, record) = outcome_of(script).await;
+            assert_eq!(outcome, Outcome::Failed(Failure::Malformed), "{what}: {record:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_body_that_breaks_off() {
+        let start = Script::sse().token("a").token("b");
+        let length = head("200 OK", "text/event-stream", "Content-Length: 1000");
+        let until_close = head("200 OK", "text/event-stream", "Connection: close");
+        let frame = format!("data: {}\n\n", token("a"));
+        for (what, script, failure) in [
+            ("a clean end", start.clone().end(), Failure::Truncated),
+            ("an empty body", Script::sse().end(), Failure::Truncated),
+            (
+                "a body of no length",
+                plain("200 OK", "text/event-stream", ""),
+                Failure::Truncated,
+            ),
+            (
+                "half a frame",
+                start.clone().chunk("data: {\"choi").end(),
+                Failure::Truncated,
+            ),
+            (
+                "usage and no marker",
+                start.clone().usage(3, 2).end(),
+                Failure::Truncated,
+            ),
+            (
+                "closed without chunks",
+                Script::new().send(&until_close).send(&frame).close(),
+                Failure::Truncated,
+            ),
+            (
+                "reset",
+                start.clone().wait(ms(30)).reset(),
+                Failure::ConnectionLost,
+            ),
+            ("no last chunk", start.clone().close(), Failure::ConnectionLost),
+            (
+                "half a chunk",
+                start.clone().send("50\r\ndata: {").close(),
+                Failure::ConnectionLost,
+            ),
+            (
+                "too short",
+                Script::new().send(&length).send(&frame).close(),
+                Failure::ConnectionLost,
+            ),
+        ] {
+            let (outcome, record) = outcome_of(script).await;
+            assert_eq!(outcome, Outcome::Failed(failure), "{what}: {record:?}");
+        }
+        // What came before is measured all the same.
+        let (_, record) = outcome_of(start.wait(ms(30)).reset()).await;
+        assert_eq!(record.timeline.deltas, 2);
+        assert!(Measurement::of(&record).ttft.is_some());
+    }
+
+    #[tokio::test]
+    async fn of_answers_that_say_nothing() {
+        for script in [
+            Script::sse().ending(),
+            Script::sse().done().end(),
+            Script::sse().role().finish_reason().usage(5, 3).done().end(),
+            Script::sse().data(r#"{"choices":[],"usage":null}"#).ending(),
+        ] {
+            assert_failed(&outcome_of(script).await, Failure::Empty, "");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_answers_that_are_whole() {
+        let start = Script::sse().token("a").token("b");
+        for (what, script, usage) in [
+            ("no [DONE]", start.clone().finish_reason().end(), false),
+            ("no finish_reason", start.clone().done().end(), false),
+            (
+                "reset after the end",
+                start.clone().finish_reason().reset(),
+                false,
+            ),
+            ("cut after the end", start.clone().finish_reason().close(), false),
+            (
+                "no blank line at the end",
+                start.clone().finish_reason().chunk("data: [DONE]").end(),
+                false,
+            ),
+            (
+                "late usage",
+                start
+                    .clone()
+                    .finish_reason()
+                    .wait(ms(100))
+                    .usage(3, 2)
+                    .done()
+                    .end(),
+                true,
+            ),
+            (
+                "usage after [DONE]",
+                start.clone().finish_reason().done().usage(3, 2).end(),
+                true,
+            ),
+        ] {
+            let (outcome, record) = outcome_of(script).await;
+            assert_eq!(outcome, Outcome::Ok, "{what}: {record:?}");
+            assert_eq!(
+                (record.timeline.deltas, record.usage.output.is_some()),
+                (2, usage),
+                "{what}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn of_whole_answers_whose_connection_stays_open() {
+        // Usage could still come: as long as the next token would be waited for.
+        let (outcome, record) = outcome_of(Script::sse().token("a").finish_reason().hold()).await;
+        assert_eq!(outcome, Outcome::Ok);
+        let waited = record.ended.unwrap() - record.timeline.finish.unwrap();
+        assert!(
+            waited >= SHORT.stall && waited < SHORT.stall + LOOSE,
+            "{waited:?}"
+        );
+        assert_eq!(record.timeline.end, None);
+
+        // Nothing more can come, whatever else is sent.
+        let server = Server::start(|request| match request.number {
+            0 => Script::sse().token("a").finish_reason().done().hold(),
+            _ => Script::sse()
+                .token("a")
+                .done()
+                .forever(chunk(":\n").repeat(500), ms(0)),
+        });
+        for _ in 0..2 {
+            let record = ask(&target(server.address), PATIENT).await;
+            assert_eq!(record.outcome, Outcome::Ok);
+            let waited = record.ended.unwrap() - record.timeline.finish.unwrap();
+            assert!(waited >= ms(200) && waited < ms(300) + LOOSE, "{waited:?}");
+            // The measurements end with the output.
+            assert!(Measurement::of(&record).duration.unwrap() < Seconds::from(LOOSE));
+        }
+    }
+}
+
+mod endpoints_words {
+    use super::*;
+
+    #[tokio::test]
+    async fn are_bounded_and_fit_for_a_line() {
+        let long = "é\u{1b}[31m\r\n".repeat(100_000);
+        for script in [
+            Script::plain("500 Oops", "text/plain", &long),
+            Script::plain("200 OK", "text/html", &long),
+            Script::sse()
+                .data(&serde_json::json!({ "error": long }).to_string())
+                .end(),
+            Script::sse()
+                .data(&serde_json::json!({ "choices": long }).to_string())
+                .end(),
+        ] {
+            // `ask` asserts the bounds.
+            let (outcome, record) = outcome_of(script).await;
+            assert!(matches!(outcome, Outcome::Failed(_)));
+            assert!(record.detail.unwrap().len() > 20);
+        }
+    }
+
+    #[tokio::test]
+    async fn that_never_end_cost_bounded_memory() {
+        let before = peak_memory();
+        let megabyte = vec![b'x'; 1 << 20];
+        for (script, target_of) in [
+            (
+                Script::sse().forever(chunk(&megabyte), ms(0)),
+                target as fn(_) -> _,
+            ),
+            (
+                Script::sse()
+                    .send(chunk("data: "))
+                    .forever(chunk(&megabyte), ms(0)),
+                target,
+            ),
+            (Script::ndjson().forever(chunk(&megabyte), ms(0)), ollama),
+            (Script::ok("text/html").forever(chunk(&megabyte), ms(0)), target),
+        ] {
+            let html = format!("{:?}", script.steps[0]).contains("116, 101, 120, 116, 47, 104");
+            let server = Server::playing(script);
+            let (failure, _) = fails(&target_of(server.address), PATIENT).await;
+            assert_eq!(
+                failure,
+                if html {
+                    Failure::ContentType
+                } else {
+                    Failure::Malformed
+                }
+            );
+            let served = server.sees(|served| served[0].gone.is_some()).await;
+            // What is over the cap is what socket buffers hold.
+            assert!(served[0].written < 32 << 20, "{}", served[0].written);
+        }
+        let grown = peak_memory() - before;
+        assert!(grown < 64 << 20, "{grown} bytes");
+    }
+
+    /// The largest resident size that this process has had, in bytes.
+    fn peak_memory() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+    }
+}
+
+mod exactly_one_record {
+    use super::*;
+
+    #[tokio::test]
+    async fn wherever_a_request_is_dropped() {
+        let server = Server::playing(
+            Script::new()
+                .wait(ms(4))
+                .send(head("200 OK", "text/event-stream", "Transfer-Encoding: chunked"))
+                .wait(ms(4))
+                .token("a")
+                .wait(ms(4))
+                .token("b")
+                .wait(ms(4))
+                .ending(),
+        );
+        let target = target(server.address);
+        let endpoint = endpoint(&target);
+        let mut reached = [0; 4];
+        for step in 0..80_u64 {
+            let request = request(&endpoint, &target, PATIENT);
+            let in_flight = std::sync::Arc::clone(&request.in_flight);
+            let (deliver, mut records) = unbounded_channel();
+            let life = Duration::from_micros(300 * step);
+            let ended = timeout(life, request.run(&endpoint, deliver)).await;
+            let record = records.recv().await.expect("a record");
+            assert!(records.recv().await.is_none(), "one record");
+            assert_eq!(in_flight.load(std::sync::atomic::Ordering::Relaxed), 0);
+            support::engine::assert_sound(&record);
+            match ended {
+                Ok(()) => assert_eq!(record.outcome, Outcome::Ok),
+                Err(_) => assert_eq!(record.outcome, Outcome::Invalid(Invalid::Cancelled)),
+            }
+            let line = &record.timeline;
+            let got = [line.headers.is_none(), line.first.is_none(), ended.is_err(), true];
+            reached[got.iter().position(|&here| here).unwrap()] += 1;
+        }
+        assert!(
+            reached.iter().all(|&times| times > 0),
+            "before the head, the token, the end, after: {reached:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn closes_the_connection_of_a_dropped_request() {
+        for connection in [Connection::New, Connection::Reuse] {
+            let server = Server::playing(Script::sse().token("a").hold());
+            let target = Target {
+                connection,
+                ..target(server.address)
+            };
+            let endpoint = endpoint(&target);
+            let (deliver, mut records) = unbounded_channel();
+            let running = request(&endpoint, &target, PATIENT).run(&endpoint, deliver);
+            assert!(timeout(ms(100), running).await.is_err());
+            let dropped = Instant::now();
+            records.recv().await.unwrap();
+            let served = server.sees(|served| served[0].gone.is_some()).await;
+            assert!(served[0].gone.unwrap() < dropped + LOOSE);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_request_that_panics() {
+        let server = Server::playing(Script::answer(1, ms(0)));
+        let target = target(server.address);
+        let endpoint = endpoint(&target);
+        let (deliver, mut records) = unbounded_channel();
+        let request = request(&endpoint, &target, NO_CLOCK_CAN_HOLD);
+        let running = {
+            let endpoint = std::sync::Arc::clone(&endpoint);
+            tokio::spawn(async move { request.run(&endpoint, deliver).await })
+        };
+        assert!(running.await.unwrap_err().is_panic());
+        let record = records.recv().await.expect("a record");
+        assert_eq!(record.outcome, Outcome::Invalid(Invalid::Internal));
+        assert!(records.recv().await.is_none());
+        // The gate is free again.
+        assert_eq!(ask_again(&endpoint, &target, PATIENT).await.outcome, Outcome::Ok);
+    }
+
+    /// The configuration does not let these through; they make a request panic when it adds them to its start.
+    const NO_CLOCK_CAN_HOLD: Timeouts = Timeouts {
+        connect: Duration::MAX,
+        first_token: Duration::MAX,
+        stall: Duration::MAX,
+        total: Duration::MAX,
+    };
+}

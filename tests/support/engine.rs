@@ -1,0 +1,265 @@
+//! From a target to the records of its requests.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use llm_probe_exporter::{
+    burst::Burst,
+    client::Client,
+    config::plan::{Api, Connection, HttpVersion, Probe, Series, Slo, Step, Target, Timeouts},
+    dialect::Dialect,
+    gate::Gate,
+    lag::Lag,
+    load::Volume,
+    outcome::{Failure, Outcome},
+    prompt::{Cache, Prompt, Source},
+    record::Record,
+    request::{Endpoint, Request},
+    summary::{Judged, Summary},
+    units::{Name, Ratio, Tokens},
+};
+use tokio::{
+    runtime::Handle,
+    sync::mpsc::unbounded_channel,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::ms;
+
+pub(crate) const USER_AGENT: &str = "llm-probe-exporter/test";
+
+/// Deadlines that no test reaches unless it means to.
+pub(crate) const PATIENT: Timeouts = Timeouts {
+    connect: Duration::from_secs(5),
+    first_token: Duration::from_secs(10),
+    stall: Duration::from_secs(10),
+    total: Duration::from_secs(15),
+};
+
+/// Deadlines for tests that reach one.
+pub(crate) const SHORT: Timeouts = Timeouts {
+    connect: ms(200),
+    first_token: ms(300),
+    stall: ms(200),
+    total: ms(1500),
+};
+
+pub(crate) fn target(address: SocketAddr) -> Target {
+    Target {
+        name: Name::new("scripted").unwrap(),
+        url: format!("http://{address}/v1").parse().unwrap(),
+        api: Api::OpenaiChat,
+        model: "m".into(),
+        authorization: None,
+        headers: Vec::new(),
+        connection: Connection::New,
+        http: HttpVersion::Http1,
+        max_tokens_field: "max_tokens",
+        body: serde_json::Map::new(),
+        price: None,
+        labels: std::collections::BTreeMap::new(),
+        share: false,
+    }
+}
+
+pub(crate) fn reusing(address: SocketAddr) -> Target {
+    Target {
+        connection: Connection::Reuse,
+        ..target(address)
+    }
+}
+
+pub(crate) fn ollama(address: SocketAddr) -> Target {
+    Target {
+        url: format!("http://{address}").parse().unwrap(),
+        api: Api::OllamaChat,
+        ..target(address)
+    }
+}
+
+/// On the runtime of the test.
+pub(crate) fn endpoint(target: &Target) -> Arc<Endpoint> {
+    endpoint_behind(target, Gate::default())
+}
+
+pub(crate) fn endpoint_behind(target: &Target, gate: Gate) -> Arc<Endpoint> {
+    Arc::new(Endpoint {
+        client: Client::new(target, USER_AGENT, &Handle::current()).unwrap(),
+        dialect: Dialect::from(target.api),
+        gate,
+    })
+}
+
+pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) -> Request {
+    let question = Prompt {
+        source: Source::Text("Why?".into()),
+        system: None,
+        cache: Cache::Share,
+    }
+    .question(0, 0);
+    Request {
+        number: 0,
+        warmup: false,
+        intended: Instant::now(),
+        body: endpoint.dialect.body(target, &question, Tokens(64)),
+        timeouts,
+        in_flight: Arc::default(),
+    }
+}
+
+/// One request to an endpoint that may be asked again; asserts what holds for every record.
+pub(crate) async fn ask_again(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) -> Record {
+    let request = request(endpoint, target, timeouts);
+    let in_flight = Arc::clone(&request.in_flight);
+    let (deliver, mut records) = unbounded_channel();
+    timeout(Duration::from_secs(20), request.run(endpoint, deliver))
+        .await
+        .expect("a request ends by its deadlines");
+    let record = records.recv().await.expect("a record");
+    assert!(records.recv().await.is_none(), "one record");
+    assert_eq!(in_flight.load(Ordering::Relaxed), 0);
+    assert_sound(&record);
+    record
+}
+
+pub(crate) async fn ask(target: &Target, timeouts: Timeouts) -> Record {
+    ask_again(&endpoint(target), target, timeouts).await
+}
+
+/// One request, which fails; the record with the failure.
+pub(crate) async fn fails(target: &Target, timeouts: Timeouts) -> (Failure, Record) {
+    let record = ask(target, timeouts).await;
+    match record.outcome {
+        Outcome::Failed(failure) => (failure, record),
+        other => panic!("{other}: {record:?}"),
+    }
+}
+
+/// What holds for every record: its instants are in order, and its detail is bounded.
+pub(crate) fn assert_sound(record: &Record) {
+    let line = &record.timeline;
+    let instants = [
+        ("intended", Some(line.intended)),
+        ("start", line.start),
+        ("connected", line.connected),
+        ("headers", line.headers),
+        ("byte", line.byte),
+        ("first", line.first),
+        ("second", line.second),
+        ("last", line.last),
+        ("end", line.end),
+        ("ended", record.ended),
+    ];
+    let happened: Vec<_> = instants.into_iter().filter(|(_, at)| at.is_some()).collect();
+    assert!(
+        happened.windows(2).all(|pair| pair[0].1 <= pair[1].1),
+        "not in order: {record:?}"
+    );
+    assert!(
+        line.answer
+            .is_none_or(|answer| line.first.unwrap() <= answer && answer <= line.last.unwrap())
+    );
+    assert!(line.finish.is_none_or(|finish| line.byte.unwrap() <= finish));
+    if let Some((first, last)) = line.first.zip(line.last) {
+        assert_eq!(line.gaps.iter().sum::<Duration>(), last - first);
+    }
+    assert_eq!(line.first.is_some(), line.deltas > 0);
+    match record.outcome {
+        Outcome::Ok => assert!(record.detail.is_none() && record.ended.is_some()),
+        Outcome::Failed(_) => assert!(record.detail.is_some() && record.ended.is_some(), "{record:?}"),
+        Outcome::Invalid(_) => {}
+    }
+    assert!(
+        record
+            .detail
+            .as_ref()
+            .is_none_or(|detail| detail.len() <= Record::MAX_DETAIL)
+    );
+    assert!(
+        record
+            .detail
+            .as_ref()
+            .is_none_or(|detail| !detail.contains(char::is_control))
+    );
+}
+
+/// A probe at `target` with `users` users, to be changed where a test needs it.
+pub(crate) fn probe(target: Target) -> Probe {
+    Probe {
+        name: Name::new("probe").unwrap(),
+        targets: vec![Arc::new(target)],
+        every: Duration::from_mins(1),
+        jitter: Ratio::new(0.0).unwrap(),
+        steps: Vec::new(),
+        settle: Duration::ZERO,
+        warmup: 0,
+        prompt: Prompt {
+            source: Source::Synthetic(Tokens(32)),
+            system: None,
+            cache: Cache::Bust,
+        },
+        max_tokens: Tokens(64),
+        timeouts: PATIENT,
+        labels: std::collections::BTreeMap::new(),
+    }
+}
+
+pub(crate) fn step(users: u32, volume: Volume) -> Step {
+    Step {
+        users,
+        volume,
+        slo: Slo::default(),
+    }
+}
+
+/// One burst of a probe at its only target.
+pub(crate) fn burst(probe: Probe, step: Step) -> Burst {
+    burst_behind(probe, step, Gate::default())
+}
+
+pub(crate) fn burst_behind(probe: Probe, step: Step, gate: Gate) -> Burst {
+    let target = Arc::clone(&probe.targets[0]);
+    let endpoint = endpoint_behind(&target, gate);
+    Burst {
+        series: Series {
+            probe: Arc::new(probe),
+            target,
+            step: Arc::new(step),
+        },
+        endpoint,
+        in_flight: Arc::new(AtomicI64::new(0)),
+        lag: Lag::default(),
+        asked_before: 0,
+        cancel: CancellationToken::new(),
+    }
+}
+
+/// Runs a burst; asserts what holds for every burst.
+pub(crate) async fn fire(burst: Burst) -> (Vec<Judged>, Summary) {
+    let in_flight = Arc::clone(&burst.in_flight);
+    let mut all = Vec::new();
+    let summary = timeout(Duration::from_secs(30), burst.run(|judged| all.push(judged)))
+        .await
+        .expect("a burst ends by its deadlines");
+    assert_eq!(in_flight.load(Ordering::Relaxed), 0);
+    for judged in &all {
+        assert_sound(&judged.record);
+    }
+    let measured: Vec<_> = all.iter().filter(|judged| !judged.record.warmup).collect();
+    let mut numbers: Vec<_> = measured.iter().map(|judged| judged.record.number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), measured.len(), "one record a request");
+    assert_eq!(summary.requests, measured.len() as u64);
+    let failures: u64 = summary.failures.values().sum();
+    let invalid: u64 = summary.invalid.values().sum();
+    assert_eq!(summary.successes + failures + invalid, summary.requests);
+    (all, summary)
+}
