@@ -71,17 +71,23 @@ impl From<TransportError> for Ended {
 impl Request {
     /// Sends the request and delivers exactly one record of it: also when this future is dropped half-way
     /// (then it was cancelled) or panics (a defect of ours).
-    pub async fn run(self, endpoint: &Endpoint, deliver: UnboundedSender<Record>) {
-        let record = Record::new(self.number, self.warmup, self.intended);
+    pub fn run(
+        self,
+        endpoint: &Endpoint,
+        deliver: UnboundedSender<Record>,
+    ) -> impl Future<Output = ()> + Send {
+        // Not in the future's own code, which runs only when it is polled.
         let mut pending = Pending {
-            record,
+            record: Record::new(self.number, self.warmup, self.intended),
             deliver: Some(deliver),
         };
-        let (outcome, detail) = match self.exchange(endpoint, &mut pending.record).await {
-            Ok(()) => (Outcome::Ok, None),
-            Err(Ended(outcome, detail)) => (outcome, Some(presentable(&endpoint.client.redact(detail)))),
-        };
-        pending.finish(outcome, detail);
+        async move {
+            let (outcome, detail) = match self.exchange(endpoint, &mut pending.record).await {
+                Ok(()) => (Outcome::Ok, None),
+                Err(Ended(outcome, detail)) => (outcome, Some(presentable(&endpoint.client.redact(detail)))),
+            };
+            pending.finish(outcome, detail);
+        }
     }
 
     async fn exchange(self, endpoint: &Endpoint, record: &mut Record) -> Result<(), Ended> {

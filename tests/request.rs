@@ -1040,6 +1040,30 @@ mod exactly_one_record {
     }
 
     #[tokio::test]
+    async fn of_a_request_that_is_dropped_before_it_ran_or_had_its_turn() {
+        let server = Server::playing(Script::answer(1, ms(0)));
+        let target = target(server.address);
+        let endpoint = endpoint(&target);
+        let turn = endpoint.gate.turn().await;
+        for life in [None, Some(ms(20))] {
+            let (deliver, mut records) = unbounded_channel();
+            let running = request(&endpoint, &target, PATIENT).run(&endpoint, deliver);
+            match life {
+                None => drop(running),
+                Some(life) => assert!(timeout(life, running).await.is_err()),
+            }
+            let record = records.recv().await.expect("a record");
+            assert_eq!(record.outcome, Outcome::Invalid(Invalid::Cancelled));
+            assert!(record.timeline.start.is_none() && record.ended.is_none());
+            assert!(records.recv().await.is_none());
+        }
+        drop(turn);
+        // The gate is free again.
+        assert_eq!(ask_again(&endpoint, &target, PATIENT).await.outcome, Outcome::Ok);
+        assert_eq!(server.served().len(), 1);
+    }
+
+    #[tokio::test]
     async fn closes_the_connection_of_a_dropped_request() {
         for connection in [Connection::New, Connection::Reuse] {
             let server = Server::playing(Script::sse().token("a").hold());
