@@ -931,6 +931,56 @@ mod outcomes {
 mod endpoints_words {
     use super::*;
 
+    fn with_secrets(server: &Server) -> Target {
+        let secret = |value: &str| Secret::Inline(value.into());
+        Target {
+            authorization: Some(Authorization {
+                scheme: "Bearer".into(),
+                credentials: secret("sk-abcdef"),
+            }),
+            headers: vec![
+                Header {
+                    name: "X-Key".into(),
+                    value: secret("hunter2 the  second"),
+                },
+                // One secret may begin like another.
+                Header {
+                    name: "X-Long".into(),
+                    value: secret("sk-abcdef-and-more"),
+                },
+            ],
+            ..target(server.address)
+        }
+    }
+
+    #[tokio::test]
+    async fn are_rid_of_our_secrets() {
+        let echo =
+            |request: &Served| format!("you sent {:?} {}", request.head, request.header("x-key").unwrap());
+        let server = Server::start(move |request| {
+            let said = echo(request);
+            let error = serde_json::json!({ "error": { "message": said } }).to_string();
+            match request.number {
+                0 => Script::plain("401 Unauthorized", "application/json", &error),
+                1 => Script::plain("500 Oops", "text/plain", &said),
+                2 => Script::plain("200 OK", "text/html", &said),
+                3 => Script::sse().token("a").data(&error).end(),
+                _ => Script::sse()
+                    .data(&serde_json::json!({ "choices": said }).to_string())
+                    .end(),
+            }
+        });
+        let target = with_secrets(&server);
+        for number in 0..5 {
+            let (_, record) = fails(&target, SHORT).await;
+            let detail = record.detail.unwrap();
+            for secret in ["sk-abcdef", "hunter2", "and-more", "second"] {
+                assert!(!detail.contains(secret), "{number}: {detail}");
+            }
+            assert!(!format!("{:?}", endpoint(&target)).contains("hunter2"));
+        }
+    }
+
     #[tokio::test]
     async fn are_bounded_and_fit_for_a_line() {
         let long = "é\u{1b}[31m\r\n".repeat(100_000);

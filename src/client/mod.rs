@@ -28,7 +28,10 @@ use tokio::runtime::Handle;
 pub use self::phases::{LONG_WAY, Marks, Way};
 use self::phases::{MarkConnecting, MarkingResolver};
 use crate::{
-    config::plan::{Connection, HttpVersion, Target},
+    config::{
+        plan::{Connection, HttpVersion, Target},
+        secret::Secret,
+    },
     dialect::Dialect,
     gate::Turn,
     outcome::{Failure, Invalid, Outcome},
@@ -42,7 +45,8 @@ pub struct Client {
     unpooled: Option<reqwest::Client>,
     url: url::Url,
     headers: HeaderMap,
-    secrets: Vec<String>,
+    /// Not to be shown; the longest first.
+    secrets: Vec<Secret>,
     far: Arc<AtomicBool>,
 }
 
@@ -119,7 +123,7 @@ impl Client {
 
     /// Takes secrets out of text that an endpoint sent: servers echo headers.
     pub fn redact(&self, mut text: String) -> String {
-        for secret in &self.secrets {
+        for secret in self.secrets.iter().map(Secret::expose) {
             if text.contains(secret) {
                 text = text.replace(secret, "<secret>");
             }
@@ -182,17 +186,20 @@ fn sensitive(text: &str, name: &str) -> Result<HeaderValue, ClientError> {
 }
 
 /// What must not be shown. Very short values are left: they would make holes in every text.
-fn secrets(target: &Target) -> Vec<String> {
+fn secrets(target: &Target) -> Vec<Secret> {
     let authorization = target
         .authorization
         .iter()
-        .map(|authorization| authorization.credentials.expose());
-    let headers = target.headers.iter().map(|header| header.value.expose());
-    authorization
+        .map(|authorization| &authorization.credentials);
+    let headers = target.headers.iter().map(|header| &header.value);
+    let mut secrets: Vec<Secret> = authorization
         .chain(headers)
-        .filter(|secret| secret.len() >= 4)
-        .map(str::to_owned)
-        .collect()
+        .filter(|secret| secret.expose().len() >= 4)
+        .cloned()
+        .collect();
+    // The longest first: a secret may begin like another, whose removal would leave its end.
+    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+    secrets
 }
 
 /// A request body whose drop tells that the transport has taken it: then the turn ends.
