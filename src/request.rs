@@ -216,7 +216,10 @@ impl Request {
                 Ok(Ok(Some(chunk))) => {
                     record.timeline.chunk(at);
                     let decoded = decoder.push(&chunk, |delta| heard.absorb(delta, at, record));
-                    decoded.map_err(|error| Ended::failed(Failure::Malformed, error.to_string()))?;
+                    // After an error frame, whatever else this read brought means nothing.
+                    if heard.error.is_none() {
+                        decoded.map_err(|error| Ended::failed(Failure::Malformed, error.to_string()))?;
+                    }
                 }
                 Ok(Ok(None)) => {
                     record.timeline.end = Some(at);
@@ -308,6 +311,9 @@ struct Heard {
 
 impl Heard {
     fn absorb(&mut self, delta: Delta, at: Instant, record: &mut Record) {
+        if self.error.is_some() {
+            return;
+        }
         record.usage.update(delta.usage);
         record.server_phases.update(delta.server_phases);
         if let Some(output) = delta.output {
@@ -323,9 +329,7 @@ impl Heard {
         if delta.last {
             self.last.get_or_insert(at);
         }
-        if self.error.is_none() {
-            self.error = delta.error;
-        }
+        self.error = delta.error;
     }
 }
 

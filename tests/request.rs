@@ -740,6 +740,20 @@ mod outcomes {
                 Failure::ApiError,
                 "it broke",
             ),
+            // What comes after the error does not matter, in the same read or not.
+            (
+                start
+                    .clone()
+                    .chunk(format!("data: {error}\n\ndata: nonsense\n\n"))
+                    .end(),
+                Failure::ApiError,
+                "it broke",
+            ),
+            (
+                start.clone().data(error).wait(ms(30)).data("nonsense").end(),
+                Failure::ApiError,
+                "it broke",
+            ),
         ] {
             assert_failed(&outcome_of(script).await, failure, said);
         }
@@ -770,6 +784,14 @@ mod outcomes {
             (
                 "after the end marker",
                 Script::sse().token("a").finish_reason().data("nonsense").hold(),
+            ),
+            (
+                "no chunk size",
+                Script::sse().token("a").send("zz\r\nhello\r\n").hold(),
+            ),
+            (
+                "no chunk's end",
+                Script::sse().token("a").send("5\r\nhelloXX").hold(),
             ),
             ("SSH", Script::new().send("SSH-2.0-OpenSSH_9.2\r\n").hold()),
             ("TLS", Script::new().send(b"\x15\x03\x01\x00\x02\x02\x46").hold()),

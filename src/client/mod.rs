@@ -295,7 +295,7 @@ impl TransportError {
     fn sending(error: &reqwest::Error, way: &Way) -> Self {
         let outcome = match fault(error) {
             Some(Fault::Local) => Outcome::Invalid(Invalid::Local),
-            Some(Fault::NotHttp) => Outcome::Failed(Failure::Malformed),
+            Some(Fault::NotHttp) if !error.is_connect() => Outcome::Failed(Failure::Malformed),
             _ if !error.is_connect() => Outcome::Failed(Failure::ConnectionLost),
             _ if way.dns_failed => Outcome::Failed(Failure::Dns),
             _ if way.tls_began.is_some() => Outcome::Failed(Failure::Tls),
@@ -344,6 +344,7 @@ fn fault(error: &reqwest::Error) -> Option<Fault> {
     causes(error).find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+            let tls = matches!(error.get_ref(), Some(inner) if inner.is::<rustls::Error>());
             return match (errno, error.kind()) {
                 (
                     Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM),
@@ -351,6 +352,10 @@ fn fault(error: &reqwest::Error) -> Option<Fault> {
                 ) => Some(Fault::Local),
                 (_, io::ErrorKind::ConnectionRefused) => Some(Fault::Refused),
                 (_, io::ErrorKind::TimedOut) => Some(Fault::TimedOut),
+                // What hyper makes of chunked framing that is none.
+                (None, io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) if !tls => {
+                    Some(Fault::NotHttp)
+                }
                 _ => None,
             };
         }
