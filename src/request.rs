@@ -112,7 +112,7 @@ impl Request {
         } else {
             record.connection.get_or_insert(ConnectionState::Reused);
         }
-        check_head(&mut answer, endpoint.dialect).await?;
+        check_head(&mut answer, endpoint.dialect, start + self.timeouts.total).await?;
         self.read(&mut answer, endpoint.dialect, start, record).await
     }
 
@@ -175,26 +175,24 @@ impl Request {
             total,
             ..
         } = self.timeouts;
-        if let Ok(sent) = timeout_at(start + connect.min(total), &mut sending).await {
-            return Ok(sent);
+        let (limit, failure) = if total < first_token {
+            (total, Failure::TotalTimeout)
+        } else {
+            (first_token, Failure::HeadersTimeout)
+        };
+        if connect < limit {
+            if let Ok(sent) = timeout_at(start + connect, &mut sending).await {
+                return Ok(sent);
+            }
+            if marks.way().is_connecting() {
+                let detail = format!("no connection within {}", humantime::format_duration(connect));
+                return Err(Ended::failed(Failure::ConnectTimeout, detail));
+            }
         }
-        if marks.way().is_connecting() {
-            let detail = format!("no connection within {}", humantime::format_duration(connect));
-            return Err(Ended::failed(Failure::ConnectTimeout, detail));
-        }
-        timeout_at(start + first_token.min(total), &mut sending)
-            .await
-            .map_err(|_| {
-                let (failure, limit) = if total < first_token {
-                    (Failure::TotalTimeout, total)
-                } else {
-                    (Failure::HeadersTimeout, first_token)
-                };
-                Ended::failed(
-                    failure,
-                    format!("no response head within {}", humantime::format_duration(limit)),
-                )
-            })
+        timeout_at(start + limit, &mut sending).await.map_err(|_| {
+            let limit = humantime::format_duration(limit);
+            Ended::failed(failure, format!("no response head within {limit}"))
+        })
     }
 
     /// Reads the stream to its end: each chunk is stamped as it is read, before anything looks into it.
@@ -333,8 +331,9 @@ impl Heard {
     }
 }
 
-/// Anything but a 200 with the dialect's stream is a failure that has a name.
-async fn check_head(answer: &mut Answer, dialect: Dialect) -> Result<(), Ended> {
+/// Anything but a 200 with the dialect's stream is a failure that has a name. Its words are read until
+/// `latest`, when the whole request is to end.
+async fn check_head(answer: &mut Answer, dialect: Dialect, latest: Instant) -> Result<(), Ended> {
     let status = answer.status();
     let failure = match status {
         _ if status.is_success() => None,
@@ -347,7 +346,7 @@ async fn check_head(answer: &mut Answer, dialect: Dialect) -> Result<(), Ended> 
         _ => Some(Failure::ServerError),
     };
     if let Some(failure) = failure {
-        let body = short_body(answer).await;
+        let body = short_body(answer, latest).await;
         let said = error_in(&body).map_or_else(
             || String::from_utf8_lossy(&body).into_owned(),
             |error| error.message,
@@ -363,7 +362,7 @@ async fn check_head(answer: &mut Answer, dialect: Dialect) -> Result<(), Ended> 
     if media_type == dialect.media_type() {
         return Ok(());
     }
-    let body = short_body(answer).await;
+    let body = short_body(answer, latest).await;
     if let Some(ApiError { overloaded, message }) = error_in(&body) {
         let failure = if overloaded {
             Failure::Overloaded
@@ -384,9 +383,9 @@ async fn check_head(answer: &mut Answer, dialect: Dialect) -> Result<(), Ended> 
 }
 
 /// The beginning of a body that is not a stream, for its words.
-async fn short_body(answer: &mut Answer) -> Vec<u8> {
+async fn short_body(answer: &mut Answer, latest: Instant) -> Vec<u8> {
     let mut body = Vec::new();
-    let deadline = Instant::now() + ERROR_BODY_TIME;
+    let deadline = latest.min(Instant::now() + ERROR_BODY_TIME);
     while let Ok(Ok(Some(chunk))) = timeout_at(deadline, answer.chunk()).await {
         let room = ERROR_BODY - body.len();
         body.extend(chunk.iter().take(room));

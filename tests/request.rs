@@ -430,6 +430,28 @@ mod deadlines {
         assert_eq!(record.connection, None);
     }
 
+    /// The one that passes first gives the reason.
+    #[tokio::test]
+    async fn while_connecting_are_all_of_them() {
+        let (address, _keep) = black_hole().await;
+        let connect = ms(3000);
+        let (failure, record) = fails(&target(address), Timeouts { connect, ..SHORT }).await;
+        assert_eq!(failure, Failure::HeadersTimeout);
+        took(&record, SHORT.first_token);
+        let total = ms(150);
+        let (failure, record) = fails(
+            &target(address),
+            Timeouts {
+                connect,
+                total,
+                ..SHORT
+            },
+        )
+        .await;
+        assert_eq!(failure, Failure::TotalTimeout);
+        took(&record, total);
+    }
+
     #[tokio::test]
     async fn for_the_response_head() {
         for script in [
@@ -527,6 +549,19 @@ mod deadlines {
         let total = ms(150);
         let (failure, record) = fails(&target(server.address), Timeouts { total, ..SHORT }).await;
         assert_eq!(failure, Failure::TotalTimeout);
+        took(&record, total);
+    }
+
+    /// The words of a refusal are worth waiting for, but not for longer than a request may take.
+    #[tokio::test]
+    async fn for_everything_also_while_an_error_is_read() {
+        let script = Script::new()
+            .send(head("500 Oops", "text/html", "Transfer-Encoding: chunked"))
+            .forever(chunk("x"), ms(5));
+        let server = Server::playing(script);
+        let total = ms(400);
+        let (failure, record) = fails(&target(server.address), Timeouts { total, ..SHORT }).await;
+        assert_eq!(failure, Failure::ServerError);
         took(&record, total);
     }
 }
