@@ -20,7 +20,7 @@ use crate::{
     client::{Answer, Client, LONG_WAY, Marks, TransportError},
     config::plan::Timeouts,
     dialect::{ApiError, Decoder, Delta, Dialect, error_in},
-    gate::Gate,
+    gate::{Gate, Turn},
     outcome::{Failure, Invalid, Outcome},
     record::{ConnectionState, Record},
 };
@@ -92,26 +92,16 @@ impl Request {
 
     async fn exchange(self, endpoint: &Endpoint, record: &mut Record) -> Result<(), Ended> {
         let asked = Instant::now();
-        let marks = endpoint.client.marks(endpoint.gate.turn().await);
+        let turn = endpoint.gate.turn().await;
         let start = Instant::now();
         // Waiting for the gate is our own order of things, not lag.
         record.timeline.intended += start - asked;
         record.timeline.start = Some(start);
         let _under_way = UnderWay::enter(&self.in_flight);
 
-        let mut answer = self.head(endpoint, &marks, start, record).await?;
+        let mut answer = self.head(endpoint, turn, start, record).await?;
         record.timeline.headers = Some(Instant::now());
         record.status = Some(answer.status().as_u16());
-        let way = marks.way();
-        if answer.came_over(&way) {
-            record.timeline.dns = way.dns();
-            record.timeline.connect = way.connect();
-            record.timeline.tls = way.tls();
-            record.timeline.connected = way.connected;
-            record.connection.get_or_insert(ConnectionState::New);
-        } else {
-            record.connection.get_or_insert(ConnectionState::Reused);
-        }
         check_head(&mut answer, endpoint.dialect, start + self.timeouts.total).await?;
         self.read(&mut answer, endpoint.dialect, start, record).await
     }
@@ -121,36 +111,37 @@ impl Request {
     async fn head(
         &self,
         endpoint: &Endpoint,
-        marks: &Marks,
+        turn: Turn,
         start: Instant,
         record: &mut Record,
     ) -> Result<Answer, Ended> {
         let client = &endpoint.client;
-        let sent = self
-            .in_time(client.send(self.body.clone(), marks), marks, start)
+        let mut marks = client.marks(turn.clone());
+        let mut sent = self
+            .in_time(client.send(self.body.clone(), &marks), &marks, start)
             .await;
-        let sent = match sent {
-            Ok(Err(error)) if error.stale => {
-                match self
-                    .in_time(client.send_anew(self.body.clone(), marks), marks, start)
-                    .await?
-                {
-                    Some(anew) => {
-                        record.connection = Some(ConnectionState::Reopened);
-                        Ok(anew)
-                    }
-                    None => Ok(Err(error)),
-                }
-            }
-            sent => sent,
-        };
+        let reopened = matches!(&sent, Ok(Err(error)) if error.stale);
+        if reopened {
+            marks = client.marks(turn);
+            sent = self
+                .in_time(client.send_anew(self.body.clone(), &marks), &marks, start)
+                .await;
+        }
         let way = marks.way();
-        if !matches!(sent, Ok(Ok(_))) {
+        let pooled = match &sent {
+            Ok(Ok(answer)) => !answer.came_over(&way),
+            _ => way.was_pooled(),
+        };
+        record.connection = match way.connected {
+            _ if pooled => Some(ConnectionState::Reused),
+            Some(_) if reopened => Some(ConnectionState::Reopened),
+            Some(_) => Some(ConnectionState::New),
+            None => None,
+        };
+        if !pooled {
             // What was reached is known, also where it led to nothing.
             record.timeline.dns = way.dns();
-            record.timeline.connect = way
-                .connect()
-                .filter(|_| way.connected.is_some() || way.tls_began.is_some());
+            record.timeline.connect = way.connect();
             record.timeline.tls = way.tls();
             record.timeline.connected = way.connected;
         }

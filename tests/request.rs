@@ -21,12 +21,13 @@ use support::{
     engine::{PATIENT, SHORT, USER_AGENT, ask, ask_again, endpoint, fails, ollama, request, reusing, target},
     ms,
     script::{Script, chunk, head, token},
-    server::{Served, Server, black_hole, closed_port},
+    server::{Served, Server, black_hole, closed_port, fill_queue},
 };
 use tokio::{
     sync::mpsc::unbounded_channel,
     time::{Instant, sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Asserts that `instant` came after `served`, and not much later.
 #[track_caller]
@@ -283,6 +284,25 @@ mod connections {
         assert_eq!(server.served().len(), 3);
     }
 
+    /// The endpoint answered: asking again would hide what it said.
+    #[tokio::test]
+    async fn that_answer_nonsense_are_not_asked_again() {
+        let server = Server::in_turn(vec![
+            Script::answer(1, ms(0)),
+            Script::new().send("SSH-2.0-OpenSSH_9.2\r\n").close(),
+            Script::answer(1, ms(0)),
+        ]);
+        let target = reusing(server.address);
+        let endpoint = endpoint(&target);
+        ask_again(&endpoint, &target, PATIENT).await;
+        let record = ask_again(&endpoint, &target, PATIENT).await;
+        assert_eq!(record.outcome, Outcome::Failed(Failure::Malformed));
+        assert_eq!(
+            (record.connection, server.served().len()),
+            (Some(ConnectionState::Reused), 2)
+        );
+    }
+
     /// Closed while nobody used it: whether the pool notices before the next request is sent or after, that
     /// request succeeds.
     #[tokio::test]
@@ -298,6 +318,70 @@ mod connections {
                 sleep(ms(pause)).await;
             }
         }
+    }
+
+    /// What happens to a request whose own connection is not there yet when another request's becomes free.
+    async fn over_anothers_connection(
+        timeouts: Timeouts,
+        script: impl Fn(&CancellationToken) -> Script,
+    ) -> (Record, Vec<Served>) {
+        let (ends, opens) = (CancellationToken::new(), CancellationToken::new());
+        let first = Script::sse().token("a").until(&ends).ending();
+        let second = script(&opens);
+        let server = Server::behind_a_queue(&opens, move |request| match request.number {
+            0 => first.clone(),
+            1 => second.clone(),
+            _ => Script::answer(1, ms(0)),
+        });
+        let target = reusing(server.address);
+        let endpoint = endpoint(&target);
+        let one = ask_again(&endpoint, &target, PATIENT);
+        let other = async {
+            server.sees(|served| served.len() == 1).await;
+            let queued = fill_queue(server.address).await;
+            let asking = ask_again(&endpoint, &target, timeouts);
+            let freeing = async {
+                // Its own connect hangs by then.
+                sleep(ms(50)).await;
+                ends.cancel();
+            };
+            let (record, ()) = tokio::join!(asking, freeing);
+            drop(queued);
+            record
+        };
+        let (one, other) = tokio::join!(one, other);
+        assert_eq!(one.outcome, Outcome::Ok);
+        (other, server.served())
+    }
+
+    #[tokio::test]
+    async fn of_other_requests_may_come_first() {
+        let timeouts = Timeouts {
+            connect: ms(150),
+            ..PATIENT
+        };
+        let slow = |_: &CancellationToken| {
+            Script::new()
+                .wait(ms(300))
+                .send(head("200 OK", "text/event-stream", "Transfer-Encoding: chunked"))
+                .token("a")
+                .ending()
+        };
+        let (record, served) = over_anothers_connection(timeouts, slow).await;
+        // It had a connection in time, though not its own.
+        assert_eq!(record.outcome, Outcome::Ok, "{record:?}");
+        assert_eq!(record.connection, Some(ConnectionState::Reused));
+        assert!(record.timeline.connected.is_none() && record.timeline.connect.is_none());
+        assert_eq!(served[1].connection, 0);
+    }
+
+    #[tokio::test]
+    async fn of_other_requests_may_be_dead() {
+        let dies = |opens: &CancellationToken| Script::new().fire(opens).wait(ms(50)).close();
+        let (record, served) = over_anothers_connection(PATIENT, dies).await;
+        assert_eq!(record.outcome, Outcome::Ok, "{record:?}");
+        assert_eq!(record.connection, Some(ConnectionState::Reopened));
+        assert_eq!((served[1].connection, served.len()), (0, 3));
     }
 }
 

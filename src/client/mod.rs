@@ -91,13 +91,13 @@ impl Client {
 
     /// Sends a request and waits for the response head. The turn ends when the body is taken.
     pub async fn send(&self, body: Bytes, marks: &Marks) -> Result<Answer, TransportError> {
-        Self::send_with(&self.http, self.request(body, marks.turn()), marks).await
+        Self::send_with(&self.http, self.request(body, marks), marks).await
     }
 
-    /// Sends a request again on a connection of its own; `None` where every request has its own anyway.
-    pub async fn send_anew(&self, body: Bytes, marks: &Marks) -> Option<Result<Answer, TransportError>> {
-        let client = self.unpooled.as_ref()?;
-        Some(Self::send_with(client, self.request(body, marks.turn()), marks).await)
+    /// Sends a request on a connection of its own.
+    pub async fn send_anew(&self, body: Bytes, marks: &Marks) -> Result<Answer, TransportError> {
+        let client = self.unpooled.as_ref().unwrap_or(&self.http);
+        Self::send_with(client, self.request(body, marks), marks).await
     }
 
     async fn send_with(
@@ -111,12 +111,12 @@ impl Client {
         }
     }
 
-    fn request(&self, body: Bytes, turn: &Turn) -> reqwest::Request {
+    fn request(&self, body: Bytes, marks: &Marks) -> reqwest::Request {
         let mut request = reqwest::Request::new(Method::POST, self.url.clone());
         request.headers_mut().clone_from(&self.headers);
         *request.body_mut() = Some(reqwest::Body::wrap(TakenBody {
             data: Some(body),
-            turn: turn.clone(),
+            marks: marks.clone(),
         }));
         request
     }
@@ -205,7 +205,7 @@ fn secrets(target: &Target) -> Vec<Secret> {
 /// A request body whose drop tells that the transport has taken it: then the turn ends.
 struct TakenBody {
     data: Option<Bytes>,
-    turn: Turn,
+    marks: Marks,
 }
 
 impl http_body::Body for TakenBody {
@@ -230,7 +230,10 @@ impl http_body::Body for TakenBody {
 
 impl Drop for TakenBody {
     fn drop(&mut self) {
-        self.turn.pass();
+        if self.data.is_none() {
+            self.marks.taken();
+        }
+        self.marks.turn().pass();
     }
 }
 
@@ -293,7 +296,10 @@ pub struct TransportError {
 impl TransportError {
     /// A failure before the response head is classified by the phase whose mark is missing.
     fn sending(error: &reqwest::Error, way: &Way) -> Self {
-        let outcome = match fault(error) {
+        let fault = fault(error);
+        // An endpoint that answered, with whatever, is not asked again.
+        let stale = way.was_pooled() && !matches!(fault, Some(Fault::NotHttp | Fault::Local));
+        let outcome = match fault {
             Some(Fault::Local) => Outcome::Invalid(Invalid::Local),
             Some(Fault::NotHttp) if !error.is_connect() => Outcome::Failed(Failure::Malformed),
             _ if !error.is_connect() => Outcome::Failed(Failure::ConnectionLost),
@@ -306,7 +312,7 @@ impl TransportError {
         Self {
             outcome,
             detail: chain(error),
-            stale: way.began.is_none() && !error.is_connect(),
+            stale,
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Way {
     pub tls_began: Option<Instant>,
     pub connected: Option<Instant>,
     pub local: Option<SocketAddr>,
+    /// A connection took the request, this one or one from the pool.
+    pub taken: Option<Instant>,
 }
 
 impl Way {
@@ -72,9 +74,15 @@ impl Way {
         Some(self.connected? - self.tls_began?)
     }
 
-    /// A connection was begun and is not there yet.
+    /// A connection was begun and is not there yet, nor did another one take the request.
     pub fn is_connecting(&self) -> bool {
-        self.began.is_some() && self.connected.is_none()
+        self.began.is_some() && self.connected.is_none() && self.taken.is_none()
+    }
+
+    /// The request went out before this connection was there: over one from the pool.
+    pub fn was_pooled(&self) -> bool {
+        self.taken
+            .is_some_and(|taken| self.connected.is_none_or(|connected| taken < connected))
     }
 }
 
@@ -106,6 +114,11 @@ impl Marks {
             self.far.store(true, Ordering::Relaxed);
         }
         self.turn.pass();
+    }
+
+    /// A connection has taken the request.
+    pub(super) fn taken(&self) {
+        self.mark(|way| _ = way.taken.get_or_insert_with(Instant::now));
     }
 
     fn mark(&self, set: impl FnOnce(&mut Way)) {
