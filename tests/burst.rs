@@ -1,0 +1,429 @@
+//! Bursts against an endpoint that says what it really saw: as many requests as asked for, together, and one
+//! record for each, whatever becomes of them.
+#![cfg(test)]
+
+mod support;
+
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+
+use llm_probe_exporter::{
+    config::plan::{Probe, Slo, Step, Timeouts},
+    gate::Gate,
+    load::Volume,
+    outcome::{Failure, Invalid, Outcome},
+    slo::{Objective, Verdict, Verdicts},
+    summary::Judged,
+    units::Seconds,
+};
+use support::{
+    LOOSE,
+    engine::{PATIENT, SHORT, burst, burst_behind, fire, probe, reusing, step, target},
+    ms,
+    script::Script,
+    server::{Served, Server, black_hole},
+};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// An answer by which a record finds what was served: its prompt tokens are the number of the request. The
+/// first token is step 2.
+fn numbered(request: &Served, wait: Duration) -> Script {
+    Script::sse()
+        .wait(wait)
+        .token("a")
+        .wait(ms(10))
+        .token("b")
+        .finish_reason()
+        .usage(request.number as u64, 2)
+        .done()
+        .end()
+}
+
+fn served_for<'a>(judged: &Judged, served: &'a [Served]) -> &'a Served {
+    let number = judged.record.usage.prompt.unwrap().0;
+    &served[usize::try_from(number).unwrap()]
+}
+
+/// The most requests that the endpoint had at the same time, from the last byte of the request to the
+/// beginning of the last write.
+fn most_at_once(served: &[Served]) -> usize {
+    let during = |at: Instant| {
+        served
+            .iter()
+            .filter(|one| one.received <= at && at < one.last_write())
+            .count()
+    };
+    served.iter().map(|one| during(one.received)).max().unwrap()
+}
+
+mod together {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn fifty_start_and_each_is_measured_as_it_was_served() {
+        let server = Server::start(|request| numbered(request, ms(60)));
+        let mut spreads = Vec::new();
+        let mut errors = Vec::new();
+        for round in 0..5 {
+            let (all, summary) = fire(burst(
+                probe(target(server.address)),
+                step(50, Volume::Requests(50)),
+            ))
+            .await;
+            assert_eq!(
+                (summary.requests, summary.successes),
+                (50, 50),
+                "{:?}",
+                summary.first_failure
+            );
+            let served = server.served();
+            assert_eq!(served.len(), 50 * (round + 1));
+            assert!(summary.peak_in_flight <= 50);
+            for judged in &all {
+                let one = served_for(judged, &served);
+                let line = &judged.record.timeline;
+                assert!(line.start.unwrap() <= one.received && one.wrote(2) <= line.first.unwrap());
+                assert!(line.first.unwrap() - one.wrote(2) < LOOSE);
+                let truth = Seconds::between(one.received, one.wrote(2));
+                let ttft = judged.measured.ttft.unwrap();
+                assert!(ttft >= truth);
+                errors.push(ttft - truth);
+                // Waiting for its turn is no lag of a request.
+                assert!(judged.measured.send_lag.unwrap() < LOOSE.into());
+            }
+            spreads.push(summary.start_spread.unwrap());
+        }
+        errors.sort_by(|one, other| one.partial_cmp(other).unwrap());
+        spreads.sort_by(|one, other| one.partial_cmp(other).unwrap());
+        println!(
+            "start spread of 50: {} to {}; TTFT above the truth: median {}, p99 {}, most {}",
+            spreads[0], spreads[4], errors[125], errors[247], errors[249]
+        );
+        // On a busy machine some are wider.
+        assert!(spreads[0] < ms(15).into(), "{spreads:?}");
+        assert!(errors[125] < ms(50).into(), "{errors:?}");
+    }
+
+    /// Some servers send the head with the first token only, so nothing may wait for it.
+    #[tokio::test]
+    async fn fifty_arrive_before_any_is_answered() {
+        let go = CancellationToken::new();
+        let late = Script::new()
+            .until(&go)
+            .send(support::script::head(
+                "200 OK",
+                "text/event-stream",
+                "Transfer-Encoding: chunked",
+            ))
+            .token("a")
+            .ending();
+        let server = Server::playing(late);
+        let burst = burst(probe(target(server.address)), step(50, Volume::Requests(50)));
+        let in_flight = std::sync::Arc::clone(&burst.in_flight);
+        let waiting = async {
+            server.sees(|served| served.len() == 50).await;
+            assert_eq!(in_flight.load(Ordering::Relaxed), 50);
+            go.cancel();
+        };
+        let ((_, summary), ()) = tokio::join!(fire(burst), waiting);
+        assert_eq!((summary.successes, summary.peak_in_flight), (50, 50));
+        let served = server.served();
+        let last = served.iter().map(|one| one.received).max().unwrap();
+        assert!(served.iter().all(|one| one.writes[0].0 >= last));
+    }
+
+    #[tokio::test]
+    async fn those_at_one_target_do_not_wait_for_another_target() {
+        let (nowhere, _keep) = black_hole().await;
+        let silent = Server::playing(Script::new().hold());
+        let quick = Server::playing(Script::answer(2, ms(5)));
+        let gate = Gate::default();
+        let at = |address, users| {
+            let mut probe = probe(target(address));
+            probe.timeouts = Timeouts {
+                connect: ms(1500),
+                first_token: ms(2000),
+                ..PATIENT
+            };
+            let burst = burst_behind(probe, step(users, Volume::Requests(users)), gate.clone());
+            async move {
+                let (_, summary) = fire(burst).await;
+                (summary, Instant::now())
+            }
+        };
+        let ((unreachable, _), (mute, mute_end), (fine, fine_end)) =
+            tokio::join!(at(nowhere, 20), at(silent.address, 20), at(quick.address, 20));
+        assert_eq!(
+            unreachable.failures,
+            BTreeMap::from([(Failure::ConnectTimeout, 20)])
+        );
+        assert_eq!(mute.failures, BTreeMap::from([(Failure::HeadersTimeout, 20)]));
+        assert_eq!(fine.successes, 20);
+        assert!(fine_end < mute_end);
+        assert!(
+            fine.start_spread.unwrap() < Seconds::from(ms(1000)),
+            "{:?}",
+            fine.start_spread
+        );
+    }
+}
+
+mod volume {
+    use super::*;
+
+    #[tokio::test]
+    async fn in_a_closed_loop_each_user_asks_when_the_last_answer_ended() {
+        for target in [target, reusing] {
+            let server = Server::playing(Script::answer(2, ms(15)));
+            let (all, summary) = fire(burst(
+                probe(target(server.address)),
+                step(4, Volume::Requests(14)),
+            ))
+            .await;
+            assert_eq!(
+                (summary.requests, summary.successes, summary.peak_in_flight),
+                (14, 14, 4)
+            );
+            assert_eq!(summary.output_tokens, 28);
+            let served = server.served();
+            assert_eq!((served.len(), most_at_once(&served)), (14, 4));
+            for judged in all.iter().filter(|judged| judged.record.number >= 4) {
+                let intended = judged.record.timeline.intended;
+                assert!(
+                    all.iter()
+                        .any(|before| before.record.ended.is_some_and(|ended| ended <= intended)),
+                    "asked before an answer had ended"
+                );
+                assert!(judged.measured.send_lag.unwrap() < LOOSE.into());
+            }
+            // Every prompt is new.
+            let bodies: std::collections::BTreeSet<_> = served.iter().map(|one| one.body.clone()).collect();
+            assert_eq!(bodies.len(), 14);
+        }
+    }
+
+    #[tokio::test]
+    async fn may_be_less_than_the_places() {
+        let server = Server::playing(Script::answer(1, ms(10)));
+        let (all, summary) = fire(burst(probe(target(server.address)), step(5, Volume::Requests(2)))).await;
+        assert_eq!((all.len(), summary.requests, server.served().len()), (2, 2, 2));
+    }
+
+    #[tokio::test]
+    async fn lasts() {
+        let server = Server::playing(Script::answer(2, ms(15)));
+        let lasting = ms(300);
+        let begun = Instant::now();
+        let (all, summary) = fire(burst(
+            probe(target(server.address)),
+            step(3, Volume::Lasting(lasting)),
+        ))
+        .await;
+        assert!(begun.elapsed() >= lasting);
+        assert_eq!((summary.successes, summary.peak_in_flight), (summary.requests, 3));
+        assert!(summary.requests > 3, "{}", summary.requests);
+        assert_eq!(server.served().len(), all.len());
+        let latest = all
+            .iter()
+            .filter_map(|judged| judged.record.timeline.start)
+            .max()
+            .unwrap();
+        assert!(latest - begun < lasting + LOOSE);
+    }
+
+    #[tokio::test]
+    async fn leaves_the_warm_up_out() {
+        let server = Server::playing(Script::answer(2, ms(5)));
+        let mut probe = probe(target(server.address));
+        probe.warmup = 5;
+        let (all, summary) = fire(burst(probe, step(2, Volume::Requests(4)))).await;
+        let (warm, measured): (Vec<_>, Vec<_>) = all.iter().partition(|judged| judged.record.warmup);
+        assert_eq!((warm.len(), measured.len(), server.served().len()), (5, 4, 9));
+        assert_eq!(
+            (summary.requests, summary.output_tokens, summary.judged),
+            (4, 8, 4)
+        );
+        assert!(warm.iter().all(|judged| judged.verdicts == Verdicts::default()));
+        let warm_end = warm
+            .iter()
+            .filter_map(|judged| judged.record.ended)
+            .max()
+            .unwrap();
+        assert!(
+            measured
+                .iter()
+                .all(|judged| judged.record.timeline.start.unwrap() >= warm_end)
+        );
+        assert!(summary.ttft.unwrap().count == 4 && summary.peak_in_flight == 2);
+    }
+}
+
+mod cancelling {
+    use super::*;
+
+    #[tokio::test]
+    async fn ends_every_request_and_closes_its_connection() {
+        // Some wait for the head, some for a token, and more are to follow.
+        for target in [target, reusing] {
+            let server = Server::start(|request| match request.number % 2 {
+                0 => Script::new().hold(),
+                _ => Script::sse().token("a").hold(),
+            });
+            let burst = burst(probe(target(server.address)), step(6, Volume::Requests(20)));
+            let cancel = burst.cancel.clone();
+            let cancelling = async {
+                server.sees(|served| served.len() == 6).await;
+                sleep(ms(30)).await;
+                cancel.cancel();
+                Instant::now()
+            };
+            let ((all, summary), cancelled) = tokio::join!(fire(burst), cancelling);
+            assert!(cancelled.elapsed() < LOOSE);
+            assert_eq!(all.len(), 6);
+            assert!(all.iter().all(
+                |judged| judged.record.outcome == Outcome::Invalid(Invalid::Cancelled)
+                    && judged.record.ended.unwrap() >= judged.record.timeline.start.unwrap()
+            ));
+            assert_eq!(summary.invalid, BTreeMap::from([(Invalid::Cancelled, 6)]));
+            assert_eq!((summary.judged, summary.goodput), (0, None));
+            let served = server
+                .sees(|served| served.iter().all(|one| one.gone.is_some()))
+                .await;
+            assert_eq!(served.len(), 6);
+        }
+    }
+
+    #[tokio::test]
+    async fn while_warming_up_measures_nothing() {
+        let server = Server::playing(Script::new().hold());
+        let mut probe = probe(target(server.address));
+        probe.warmup = 3;
+        let burst = burst(probe, step(2, Volume::Requests(4)));
+        let cancel = burst.cancel.clone();
+        let cancelling = async {
+            server.sees(|served| served.len() == 2).await;
+            cancel.cancel();
+        };
+        let ((all, summary), ()) = tokio::join!(fire(burst), cancelling);
+        assert_eq!((all.len(), summary.requests), (2, 0));
+        assert!(all.iter().all(|judged| judged.record.warmup));
+    }
+
+    #[tokio::test]
+    async fn at_any_instant_loses_no_record() {
+        let server = Server::playing(Script::answer(2, ms(2)));
+        let mut records = 0;
+        for micros in (0..60).map(|step| step * 350) {
+            let burst = burst(probe(target(server.address)), step(4, Volume::Requests(12)));
+            let cancel = burst.cancel.clone();
+            let cancelling = async {
+                sleep(Duration::from_micros(micros)).await;
+                cancel.cancel();
+            };
+            let ((all, _), ()) = tokio::join!(fire(burst), cancelling);
+            records += all.len();
+            assert!(all.len() <= 12);
+            // The number of a request that was begun is not left out.
+            let mut numbers: Vec<_> = all.iter().map(|judged| judged.record.number).collect();
+            numbers.sort_unstable();
+            let expected: Vec<_> = (0..).take(all.len()).collect();
+            assert_eq!(numbers, expected);
+        }
+        // What arrived was recorded; what was cancelled on its way may have arrived all the same.
+        let arrived = server.served().len();
+        assert!(arrived <= records, "{arrived} arrived, {records} records");
+    }
+}
+
+mod accounts {
+    use super::*;
+
+    #[tokio::test]
+    async fn for_whatever_mix_of_failures() {
+        let server = Server::start(|request| match request.number % 8 {
+            0 => Script::answer(2, ms(5)),
+            1 => Script::plain("500 Oops", "text/plain", "no"),
+            2 => Script::sse().token("a").wait(ms(5)).reset(),
+            3 => Script::sse().token("a").end(),
+            4 => Script::sse().data(r#"{"error":"no"}"#).hold(),
+            5 => Script::new().hold(),
+            6 => Script::plain("429 Too Many Requests", "application/json", "{}"),
+            _ => Script::sse().token("a").hold(),
+        });
+        let mut probe = probe(target(server.address));
+        probe.timeouts = SHORT;
+        let (all, summary) = fire(burst(probe, step(8, Volume::Requests(40)))).await;
+        assert_eq!((all.len(), summary.successes), (40, 5));
+        let expected = [
+            Failure::ServerError,
+            Failure::ConnectionLost,
+            Failure::Truncated,
+            Failure::ApiError,
+            Failure::HeadersTimeout,
+            Failure::RateLimited,
+            Failure::StallTimeout,
+        ];
+        assert_eq!(
+            summary.failures,
+            BTreeMap::from(expected.map(|failure| (failure, 5)))
+        );
+        assert_eq!((summary.judged, summary.good), (40, 5));
+        assert_eq!(summary.goodput.unwrap().to_string(), "12.5 %");
+        assert_eq!(summary.objective_met, Some(false));
+        // Requests with a first token, and those that waited for it in vain.
+        assert_eq!(summary.ttft.unwrap().count, 25);
+        assert!(summary.first_failure.is_some());
+        assert_eq!(server.served().len(), 40);
+    }
+
+    #[tokio::test]
+    async fn for_an_endpoint_that_is_not_there() {
+        let (all, summary) = fire(burst(
+            probe(target(support::server::closed_port())),
+            step(10, Volume::Requests(100)),
+        ))
+        .await;
+        assert_eq!(all.len(), 100);
+        assert_eq!(summary.failures, BTreeMap::from([(Failure::ConnectRefused, 100)]));
+        assert_eq!(summary.duration, None);
+    }
+
+    #[tokio::test]
+    async fn for_the_objectives() {
+        let server = Server::start(|request| match request.number % 2 {
+            0 => Script::answer(3, ms(1)),
+            _ => Script::sse().wait(ms(700)).token("a").token("b").ending(),
+        });
+        let judging = Step {
+            slo: Slo {
+                ttft: Some(ms(600)),
+                ..Slo::default()
+            },
+            ..step(6, Volume::Requests(12))
+        };
+        let (all, summary) = fire(burst(probe(target(server.address)), judging)).await;
+        assert_eq!((summary.successes, summary.judged, summary.good), (12, 12, 6));
+        let missed = all
+            .iter()
+            .filter(|judged| judged.verdicts.get(Objective::Ttft) == Some(Verdict::Missed))
+            .count();
+        assert_eq!(missed, 6);
+        assert_eq!(summary.objective_met, Some(false));
+    }
+
+    #[tokio::test]
+    async fn for_requests_that_panic() {
+        let server = Server::playing(Script::answer(1, ms(0)));
+        let mut probe: Probe = probe(target(server.address));
+        // The configuration does not let these through; a request that adds them to its start panics.
+        probe.timeouts = Timeouts {
+            connect: Duration::MAX,
+            first_token: Duration::MAX,
+            stall: Duration::MAX,
+            total: Duration::MAX,
+        };
+        let (all, summary) = fire(burst(probe, step(2, Volume::Requests(7)))).await;
+        assert_eq!(all.len(), 7);
+        assert_eq!(summary.invalid, BTreeMap::from([(Invalid::Internal, 7)]));
+    }
+}
