@@ -388,6 +388,40 @@ mod accounts {
         assert_eq!(summary.duration, None);
     }
 
+    /// What we have not got says nothing about the endpoint. The limit holds for a whole process, so the test
+    /// runs itself.
+    #[tokio::test]
+    async fn for_requests_that_find_no_file_descriptor() {
+        const CHILD: &str = "LLM_PROBE_TEST_CHILD";
+        if std::env::var_os(CHILD).is_none() {
+            let output = std::process::Command::new("sh")
+                .args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", "accounts::for_requests_that_find_no_file_descriptor"])
+                .env(CHILD, "1")
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+            assert!(
+                String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+                "{output:?}"
+            );
+            return;
+        }
+        // Nobody accepts, so all descriptors are the client's.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut probe = probe(target(listener.local_addr().unwrap()));
+        probe.timeouts = SHORT;
+        let (all, summary) = fire(burst(probe, step(50, Volume::Requests(50)))).await;
+        let local = summary.invalid.get(&Invalid::Local).copied().unwrap();
+        assert!((15..50).contains(&local), "{local}");
+        assert_eq!(
+            summary.failures,
+            BTreeMap::from([(Failure::HeadersTimeout, 50 - local)])
+        );
+        assert_eq!((all.len() as u64, summary.judged), (50, 50 - local));
+    }
+
     #[tokio::test]
     async fn for_the_objectives() {
         let server = Server::start(|request| match request.number % 2 {

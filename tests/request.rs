@@ -20,7 +20,7 @@ use support::{
     LOOSE,
     engine::{PATIENT, SHORT, USER_AGENT, ask, ask_again, endpoint, fails, ollama, request, reusing, target},
     ms,
-    script::{Script, chunk, head, token},
+    script::{Script, Step, chunk, head, token},
     server::{Served, Server, black_hole, closed_port, fill_queue},
 };
 use tokio::{
@@ -997,8 +997,25 @@ mod outcomes {
     #[tokio::test]
     async fn of_answers_that_are_whole() {
         let start = Script::sse().token("a").token("b");
+        let mut early_hints = start.clone().ending();
+        early_hints.steps.insert(
+            0,
+            Step::Send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".to_vec()),
+        );
+        let http_1_0 = Script::new()
+            .send("HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            .send(format!("data: {}\n\n", token("a")))
+            .send(format!("data: {}\n\ndata: [DONE]\n\n", token("b")))
+            .close();
         for (what, script, usage) in [
             ("no [DONE]", start.clone().finish_reason().end(), false),
+            (
+                "trailers",
+                start.clone().done().send("0\r\nX-Trace: 1\r\n\r\n"),
+                false,
+            ),
+            ("early hints", early_hints, false),
+            ("HTTP/1.0", http_1_0, false),
             ("no finish_reason", start.clone().done().end(), false),
             (
                 "reset after the end",
