@@ -90,6 +90,12 @@ impl Lag {
         }
     }
 
+    /// By how much the next beat is late already; zero while there is no heartbeat.
+    pub fn overdue(&self, now: Instant) -> Duration {
+        let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).next;
+        next.map_or(Duration::ZERO, |due| now.saturating_duration_since(due))
+    }
+
     /// By how much our own lag may have lengthened each measurement of a request that ended just now.
     pub fn bounds(&self, timeline: &Timeline, measured: &Measurement) -> ErrorBounds {
         let Some(start) = timeline.start else {

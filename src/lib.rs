@@ -1,5 +1,42 @@
-//! llm-probe-exporter
+//! Probes LLM inference endpoints with bursts of concurrent streaming requests, for as long as it lives, and
+//! serves what a user of those endpoints would have felt to Prometheus: time to first token (TTFT),
+//! inter-token latency (ITL), goodput against objectives.
+//!
+//! # The data flow
+//!
+//! A file says what to ask whom, how often ([`config`]); it becomes a validated [`config::plan`]. The
+//! [`supervisor`] lets each probe's bursts become due at each of its targets ([`schedule`]), one at a time
+//! where they would measure one another. A due [`burst`] of a certain shape ([`load`]) asks something
+//! ([`prompt`]) with N concurrent requests.
+//!
+//! Each [`request`] takes its turn at the [`gate`], goes out through the target's [`client`], and stamps each
+//! chunk as it is read. The chunk's bytes become frames ([`framing`]), the frames deltas ([`dialect`]), the
+//! deltas instants ([`timeline`]). Together with its [`outcome`] and what the server counted ([`usage`]) that
+//! is the [`record`] of a request: exactly one, whatever happened.
+//!
+//! From instants come durations ([`measure`]), from durations and objectives verdicts ([`slo`]). A verdict
+//! that our own lateness ([`lag`]) could have turned is not given. The requests of a burst are summed up
+//! ([`summary`]).
+//!
+//! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
+//! row of the page ([`web`]). [`cli`] puts the parts together; `once` prints a [`report`] instead.
+//!
+//! [`sim`] is an inference server that is not there: it batches, queues and answers like one, and knows what
+//! it really sent, so that tests compare what was measured with what was true.
+//!
+//! # What holds throughout
+//!
+//! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and each outside
+//!   crate has one home.
+//! - `framing`, `dialect`, `timeline`, `measure`, `slo`, `schedule`, `load` and the engine of `sim` hold no
+//!   clock and do no I/O: instants are passed in.
+//! - Measuring has a [`runtime`] of its own.
+//! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
+//! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
+
+pub mod board;
 pub mod burst;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -13,11 +50,15 @@ pub mod metrics;
 pub mod outcome;
 pub mod prompt;
 pub mod record;
+pub mod report;
 pub mod request;
+pub mod runtime;
 pub mod schedule;
 pub mod sim;
 pub mod slo;
 pub mod summary;
+pub mod supervisor;
 pub mod timeline;
 pub mod units;
 pub mod usage;
+pub mod web;

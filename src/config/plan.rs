@@ -59,6 +59,28 @@ impl Plan {
         &self.probes
     }
 
+    /// The plan with only the probes of these names; without names, the whole plan. The error says which name
+    /// is unknown and which there are.
+    pub fn only(mut self, names: &[String]) -> Result<Self, String> {
+        let known = |name: &String| self.probes.iter().any(|probe| probe.name.as_str() == name);
+        if let Some(unknown) = names.iter().find(|name| !known(name)) {
+            let probes: Vec<_> = self
+                .probes
+                .iter()
+                .map(|probe| format!("`{}`", probe.name))
+                .collect();
+            return Err(format!(
+                "no probe is named `{unknown}`; there are {}",
+                probes.join(", ")
+            ));
+        }
+        if !names.is_empty() {
+            self.probes
+                .retain(|probe| names.iter().any(|name| probe.name.as_str() == name));
+        }
+        Ok(self)
+    }
+
     /// Every series that the plan makes, probe by probe, target by target, step by step.
     pub fn series(&self) -> impl Iterator<Item = Series> + '_ {
         self.probes.iter().flat_map(|probe| {
@@ -382,6 +404,11 @@ impl Series {
             .get(name)
             .or_else(|| self.target.labels.get(name))
             .map_or("", String::as_str)
+    }
+
+    /// How many requests a burst is to send: where it lasts for a time, at least one per user.
+    pub fn planned_requests(&self) -> u64 {
+        self.step.volume.requests().unwrap_or(self.step.users).into()
     }
 
     /// What identifies the series.

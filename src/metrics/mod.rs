@@ -33,7 +33,7 @@ pub use self::{
     families::{Family, Kind, SERIES_LABELS, Since},
     latency::Buckets,
     listing::{aligned_table, markdown_table},
-    series::{InFlight, SeriesMetrics},
+    series::SeriesMetrics,
     table::table,
 };
 use crate::{config::plan::Series, units::Seconds};

@@ -3,10 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicI64},
 };
 
 use tokio::time::Instant;
@@ -201,21 +198,7 @@ impl SeriesMetrics {
     }
 
     /// For the burst to hold; it does not keep the series.
-    pub fn in_flight(&self) -> InFlight {
-        InFlight(Arc::clone(&self.entry.in_flight))
-    }
-}
-
-/// Counts requests under way, without any lock.
-#[derive(Clone, Debug)]
-pub struct InFlight(Arc<AtomicI64>);
-
-impl InFlight {
-    pub fn inc(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn dec(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    pub fn in_flight(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.entry.in_flight)
     }
 }

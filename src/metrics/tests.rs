@@ -1,6 +1,6 @@
 //! The exposition as a whole: what is in it, when, and under which rules.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use prometheus::{Encoder, TextEncoder};
 use tokio::time::Instant;
@@ -184,7 +184,7 @@ fn exercise(metrics: &Metrics, series: &Series) -> SeriesMetrics {
     handle.skipped(Skip::Overlap);
     handle.withheld(2);
     handle.next_due(NOON + 10.0);
-    handle.in_flight().inc();
+    handle.in_flight().fetch_add(1, Ordering::Relaxed);
     metrics.config_loaded(NOON - 61.0);
     metrics.runtime_lag(Seconds::new(0.0007));
     handle
@@ -503,7 +503,7 @@ fn a_new_plan_that_acquires_before_the_old_one_lets_go_keeps_the_counts() {
 
     let in_flight = new_held.in_flight();
     drop(new_held);
-    in_flight.inc();
+    in_flight.fetch_add(1, Ordering::Relaxed);
     let nothing = scrape(&metrics);
     assert!(
         !nothing.contains("probe=") && !nothing.contains("target="),

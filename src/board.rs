@@ -1,0 +1,208 @@
+//! The books of a running exporter: each event becomes metrics, a line of the log, and a row of the page.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
+
+use crate::{
+    clock::unix_now,
+    config::plan::{SeriesKey, Withheld},
+    outcome::{Outcome, Skip},
+    summary::{Judged, Summary},
+    supervisor::{Event, Supervisor, Watched, What},
+    units::{Ratio, Seconds},
+};
+
+/// What the page shows. Cheap to clone; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Board(Arc<Mutex<Rows>>);
+
+#[derive(Debug, Default)]
+struct Rows {
+    rows: Vec<Row>,
+    at: HashMap<SeriesKey, usize>,
+}
+
+/// One series, now.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub watched: Arc<Watched>,
+    pub state: State,
+    /// Seconds since the Unix epoch.
+    pub next_due: Option<f64>,
+    pub last: Option<LastBurst>,
+    pub bursts: u64,
+    pub skipped: u64,
+}
+
+/// What a series is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The schedule is not armed yet.
+    Unarmed,
+    Waiting,
+    /// This many requests of the running burst have ended.
+    Running(u64),
+}
+
+/// The burst that ended last.
+#[derive(Clone, Debug)]
+pub struct LastBurst {
+    /// Seconds since the Unix epoch.
+    pub ended: f64,
+    pub summary: Arc<Summary>,
+}
+
+impl Board {
+    /// A board with a row for every series of `supervisor`.
+    pub fn of(supervisor: &Supervisor) -> Self {
+        let board = Self::default();
+        let mut rows = board.lock();
+        for watched in supervisor.watched() {
+            let row = Row {
+                watched: Arc::clone(watched),
+                state: State::Unarmed,
+                next_due: None,
+                last: None,
+                bursts: 0,
+                skipped: 0,
+            };
+            let at = rows.rows.len();
+            rows.at.insert(watched.series.key(), at);
+            rows.rows.push(row);
+        }
+        drop(rows);
+        board
+    }
+
+    /// The rows, in the order of the plan.
+    pub fn rows(&self) -> Vec<Row> {
+        self.lock().rows.clone()
+    }
+
+    /// Keeps the books until nobody sends events any more.
+    pub async fn keep(self, mut events: UnboundedReceiver<Event>) {
+        while let Some(event) = events.recv().await {
+            self.record(&event);
+        }
+    }
+
+    fn record(&self, Event { watched, what }: &Event) {
+        let metrics = &watched.metrics;
+        match what {
+            What::Armed => metrics.armed(unix_now()),
+            What::NextDue(at) => metrics.next_due(*at),
+            What::Begun(lag) => metrics.burst_begun(unix_now(), *lag),
+            What::Request(judged) => {
+                metrics.request(judged, unix_now());
+                log_request(watched, judged);
+            }
+            What::Ended(summary, cancelled) => {
+                metrics.burst_ended(summary, Instant::now());
+                log_burst(watched, summary, *cancelled);
+            }
+            What::Skipped(skip) => {
+                metrics.skipped(*skip);
+                if *skip == Skip::Overlap && watched.series.step.slo.withheld == Withheld::Missed {
+                    metrics.withheld(watched.series.planned_requests());
+                }
+                log_skip(watched, *skip);
+            }
+        }
+        let mut rows = self.lock();
+        let Rows { rows, at } = &mut *rows;
+        if let Some(row) = at.get(&watched.series.key()).and_then(|&at| rows.get_mut(at)) {
+            row.update(what);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Rows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Row {
+    fn update(&mut self, what: &What) {
+        match what {
+            What::Armed => self.state = State::Waiting,
+            What::NextDue(at) => self.next_due = Some(*at),
+            What::Begun(_) => self.state = State::Running(0),
+            What::Request(judged) if !judged.record.warmup => {
+                if let State::Running(ended) = &mut self.state {
+                    *ended += 1;
+                }
+            }
+            What::Request(_) => {}
+            What::Ended(summary, _) => {
+                self.state = State::Waiting;
+                self.bursts += 1;
+                self.last = Some(LastBurst {
+                    ended: unix_now(),
+                    summary: Arc::new((**summary).clone()),
+                });
+            }
+            What::Skipped(_) => self.skipped += 1,
+        }
+    }
+}
+
+fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
+    let key = watched.series.key();
+    let failed: u64 = summary.failures.values().sum();
+    let failures: Vec<_> = summary
+        .failures
+        .iter()
+        .map(|(reason, count)| format!("{reason}:{count}"))
+        .collect();
+    tracing::info!(
+        probe = %key.probe,
+        target = %key.target,
+        concurrency = key.concurrency,
+        requests = summary.requests,
+        ok = summary.successes,
+        failed,
+        failures = failures.join(","),
+        invalid = summary.invalid.values().sum::<u64>(),
+        goodput = summary.goodput.map(Ratio::get),
+        ttft_p50_seconds = summary.ttft.map(|ttft| ttft.p50.get()),
+        ttft_p99_seconds = summary.ttft.map(|ttft| ttft.p99.get()),
+        itl_p50_seconds = summary.itl.map(|itl| itl.p50.get()),
+        duration_seconds = summary.duration.map(Seconds::get),
+        cancelled,
+        "burst"
+    );
+}
+
+fn log_request(watched: &Watched, judged: &Judged) {
+    let record = &judged.record;
+    if matches!(record.outcome, Outcome::Ok) {
+        return;
+    }
+    let key = watched.series.key();
+    tracing::debug!(
+        probe = %key.probe,
+        target = %key.target,
+        concurrency = key.concurrency,
+        request = record.number,
+        warmup = record.warmup,
+        outcome = record.outcome.as_str(),
+        status = record.status,
+        elapsed_seconds = record.elapsed().map(Seconds::get),
+        detail = record.detail.as_deref().unwrap_or_default(),
+        "request failed"
+    );
+}
+
+fn log_skip(watched: &Watched, skip: Skip) {
+    let key = watched.series.key();
+    tracing::info!(
+        probe = %key.probe,
+        target = %key.target,
+        concurrency = key.concurrency,
+        reason = skip.as_str(),
+        "burst skipped"
+    );
+}

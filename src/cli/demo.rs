@@ -1,0 +1,115 @@
+//! `demo`: the observation that this project is built on, retold on simulated servers.
+
+use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    CliError, print,
+    serve::{Arming, Exporter},
+};
+use crate::{
+    board::Board,
+    config,
+    runtime::Runtimes,
+    sim,
+    summary::{Stats, Summary},
+    units::{Ratio, Seconds},
+};
+
+/// The demo's configuration; its targets are replaced by the servers that the demo starts.
+const CONFIG: &str = include_str!("../../config/demo.yaml");
+
+#[derive(Args, Debug)]
+pub(super) struct DemoArgs {
+    /// Where to serve /metrics and the page.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9850"
+    )]
+    listen: String,
+}
+
+impl DemoArgs {
+    pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+        let stop_simulators = CancellationToken::new();
+        let mut text = CONFIG.to_owned();
+        for placeholder in ["127.0.0.1:18001", "127.0.0.1:18002", "127.0.0.1:18003"] {
+            let address = runtimes.service.block_on(simulator(stop_simulators.clone()))?;
+            text = text.replace(placeholder, &address.to_string());
+        }
+        let plan = config::parse(&text, "config/demo.yaml", Path::new("."))?;
+        let exporter = Exporter::new(&plan, usize::MAX, runtimes)?;
+        let tell = runtimes
+            .service
+            .spawn(tell_the_story(exporter.board.clone(), self.listen.clone()));
+        runtimes
+            .service
+            .block_on(exporter.run(&[self.listen], runtimes.measure.handle(), Arming::Now))?;
+        tell.abort();
+        stop_simulators.cancel();
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Starts a simulated server on a free port of this machine.
+async fn simulator(stop: CancellationToken) -> anyhow::Result<SocketAddr> {
+    let settings = sim::Settings::default();
+    let server = sim::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), settings)
+        .await
+        .context("cannot start a simulated server")?;
+    let address = server.local_addr()?;
+    tokio::spawn(server.run(stop));
+    Ok(address)
+}
+
+/// Prints what is going on, and the table of all three bursts once there is one of each.
+async fn tell_the_story(board: Board, listen: String) -> std::io::Result<()> {
+    print(&format!(
+        "\nThree simulated inference servers, each with one slot; one probe at each.\n\
+         Open http://{listen}/ and http://{listen}/metrics\n\
+         Fifty users take 45 s; then the first results stand here. Ctrl-C ends it.\n\n"
+    ))?;
+    let summaries = loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let rows = board.rows();
+        let ended: Vec<_> = rows
+            .iter()
+            .filter_map(|row| {
+                Some((
+                    row.watched.series.probe.name.clone(),
+                    row.last.as_ref()?.summary.clone(),
+                ))
+            })
+            .collect();
+        if ended.len() == rows.len() {
+            break ended;
+        }
+    };
+    for (probe, summary) in &summaries {
+        print(&format!("{probe:<20} {}\n", in_one_line(summary)))?;
+    }
+    print(
+        "\nWith fifty users the first token takes two orders of magnitude longer; inter-token latency is the same,\n\
+         every request succeeds, and /health says 200. Only goodput tells what the users felt.\n\
+         The probes go on: watch the page.\n\n",
+    )
+}
+
+fn in_one_line(summary: &Summary) -> String {
+    let show = |value: Option<Seconds>| value.map_or_else(|| "–".into(), |value| value.to_string());
+    let p99 = |stats: Option<Stats>| show(stats.map(|stats| stats.p99));
+    let p50 = |stats: Option<Stats>| show(stats.map(|stats| stats.p50));
+    format!(
+        "TTFT p50 {:>8}  p99 {:>8}   ITL p50 {:>8}   goodput {:>6}",
+        p50(summary.ttft),
+        p99(summary.ttft),
+        p50(summary.itl),
+        summary
+            .goodput
+            .map_or_else(|| "–".into(), |goodput: Ratio| goodput.to_string()),
+    )
+}

@@ -1,0 +1,210 @@
+//! The command line, as Prometheus exporters have it.
+
+mod check;
+mod demo;
+mod once;
+mod serve;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::{self, ConfigError, plan::Plan},
+    metrics,
+    runtime::Runtimes,
+    sim,
+    supervisor::TargetError,
+};
+
+/// Probes LLM inference endpoints with bursts of concurrent streaming requests, and tells Prometheus what a
+/// user would have felt: time to first token, inter-token latency, goodput against objectives.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+
+    /// What is logged: error, warn, info, debug (each failed request), trace, or a filter like
+    /// `info,llm_probe_exporter=debug`.
+    #[arg(
+        long = "log.level",
+        value_name = "LEVEL",
+        default_value = "info",
+        global = true
+    )]
+    pub log_level: String,
+
+    /// How it is logged, on standard error.
+    #[arg(
+        long = "log.format",
+        value_name = "FORMAT",
+        default_value = "logfmt",
+        global = true
+    )]
+    pub log_format: LogFormat,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  llm-probe-exporter demo                                        see it work on simulated servers
+  llm-probe-exporter --config.file=probes.yaml                   run the exporter on :9850
+  llm-probe-exporter check --config.file=probes.yaml             what would it send, and what would that cost?
+  llm-probe-exporter once --config.file=probes.yaml fifty-users  one burst now, as a table; exit code 3 below the objective
+  llm-probe-exporter simulate --profile=laptop                   an inference server to try things on
+  llm-probe-exporter metrics                                     every metric and what it means
+
+Exit codes: 0 done or drained, 1 failed at run time, 2 bad usage or configuration, 3 goodput below the objective (once)";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the exporter (the default).
+    Serve(serve::ServeArgs),
+    /// Validate the configuration and print the plan: bursts, requests, tokens, series.
+    Check(check::CheckArgs),
+    /// Run the probes once, now, and print a table per burst.
+    Once(once::OnceArgs),
+    /// Run a simulated inference server.
+    Simulate(sim::SimulateArgs),
+    /// Show what the exporter does: three probes at three simulated servers.
+    Demo(demo::DemoArgs),
+    /// Print every metric family: name, type, labels, meaning.
+    Metrics(MetricsArgs),
+}
+
+#[derive(Args, Debug)]
+struct MetricsArgs {
+    /// How the table is printed.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: TableFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum TableFormat {
+    Text,
+    Markdown,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    Logfmt,
+    Json,
+}
+
+/// Where the configuration is.
+#[derive(Args, Clone, Debug)]
+struct ConfigArgs {
+    /// The probe schedule.
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        env = "LLM_PROBE_CONFIG_FILE",
+        default_value = "llm-probe-exporter.yaml"
+    )]
+    config_file: PathBuf,
+
+    /// The most samples that /metrics may have; a plan that makes more is refused.
+    #[arg(long = "limit.series", value_name = "N", default_value_t = 250_000)]
+    limit_series: usize,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<Plan, CliError> {
+        let plan = config::load(&self.config_file)?;
+        for warning in plan.warnings() {
+            tracing::warn!("{warning}");
+        }
+        Ok(plan)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub struct CliError {
+    pub source: anyhow::Error,
+    is_usage: bool,
+}
+
+impl CliError {
+    /// 2 for what the user has to mend in arguments or configuration, else 1.
+    pub fn exit_code(&self) -> u8 {
+        if self.is_usage { 2 } else { 1 }
+    }
+
+    fn usage(source: impl Into<anyhow::Error>) -> Self {
+        Self {
+            source: source.into(),
+            is_usage: true,
+        }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<TargetError> for CliError {
+    fn from(error: TargetError) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<anyhow::Error> for CliError {
+    fn from(source: anyhow::Error) -> Self {
+        Self {
+            source,
+            is_usage: false,
+        }
+    }
+}
+
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        Self::from(anyhow::Error::from(error))
+    }
+}
+
+impl Cli {
+    /// Does what the command line asks for.
+    pub fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+        match self.command.unwrap_or(Command::Serve(self.serve)) {
+            Command::Serve(args) => args.run(runtimes),
+            Command::Check(args) => args.run(),
+            Command::Once(args) => args.run(runtimes),
+            Command::Simulate(args) => {
+                let _runtime = runtimes.service.enter();
+                runtimes
+                    .service
+                    .block_on(sim::simulate(args, serve::shutdown_signal()?))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Demo(args) => args.run(runtimes),
+            Command::Metrics(args) => {
+                let table = match args.format {
+                    TableFormat::Text => metrics::aligned_table(),
+                    TableFormat::Markdown => metrics::markdown_table(),
+                };
+                print(&table)?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+/// Prints to standard output; a reader that has gone (`| head`) is no error.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}

@@ -1,0 +1,234 @@
+//! `serve`: the exporter as a daemon.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc::unbounded_channel, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{CliError, ConfigArgs};
+use crate::{
+    board::Board,
+    clock::unix_now,
+    config::plan::Plan,
+    gate::Gate,
+    lag::Lag,
+    metrics::Metrics,
+    runtime::Runtimes,
+    supervisor::{Shared, Supervisor},
+    web::{self, App, Life},
+};
+
+/// How long the first scrape is waited for before the first burst.
+const FIRST_SCRAPE: Duration = Duration::from_secs(30);
+
+/// How long running bursts may go on at the end.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Args, Debug)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Where to serve /metrics and the page; may be given several times. `:PORT` is every address.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "ADDRESS",
+        env = "LLM_PROBE_WEB_LISTEN_ADDRESS",
+        default_value = ":9850"
+    )]
+    listen: Vec<String>,
+}
+
+impl ServeArgs {
+    pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+        let plan = self.config.load()?;
+        let exporter = Exporter::new(&plan, self.config.limit_series, runtimes)?;
+        let addresses = self
+            .listen
+            .iter()
+            .map(|text| address(text))
+            .collect::<Result<Vec<_>, _>>();
+        let addresses = addresses.map_err(CliError::usage)?;
+        runtimes.service.block_on(exporter.run(
+            &addresses,
+            runtimes.measure.handle(),
+            Arming::AtFirstScrape,
+        ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// `:9850`, `127.0.0.1:9850`, `[::1]:9850`, `localhost:9850`.
+fn address(text: &str) -> anyhow::Result<String> {
+    let shown = if text.starts_with(':') {
+        format!("[::]{text}")
+    } else {
+        text.to_owned()
+    };
+    let port = shown
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse::<u16>().ok());
+    match port {
+        Some(_) => Ok(shown),
+        None => Err(anyhow!(
+            "--web.listen-address={text}: write [HOST]:PORT, for example :9850 or 127.0.0.1:9850"
+        )),
+    }
+}
+
+/// When the schedule is armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arming {
+    /// At the first scrape, so that Prometheus sees the first burst's counters rise from zero.
+    AtFirstScrape,
+    /// Now, and all first bursts at once.
+    Now,
+}
+
+/// An exporter that is set up and has not sent anything yet.
+pub(super) struct Exporter {
+    supervisor: Supervisor,
+    metrics: Metrics,
+    pub(super) board: Board,
+    lag: Lag,
+}
+
+impl Exporter {
+    /// Sets up probes, metrics and books; the books are kept on the service runtime.
+    pub(super) fn new(plan: &Plan, limit_series: usize, runtimes: &Runtimes) -> Result<Self, CliError> {
+        let metrics = Metrics::new(&plan.global().labels);
+        let (events, told) = unbounded_channel();
+        let shared = Shared {
+            metrics: metrics.clone(),
+            lag: Lag::default(),
+            gate: Gate::default(),
+            blocking: runtimes.service.handle().clone(),
+            events,
+        };
+        let supervisor = Supervisor::new(plan, &shared)?;
+        within_limit(metrics.samples(), limit_series)?;
+        metrics.config_loaded(unix_now());
+        let board = Board::of(&supervisor);
+        runtimes.service.spawn(board.clone().keep(told));
+        Ok(Self {
+            supervisor,
+            metrics,
+            board,
+            lag: shared.lag,
+        })
+    }
+
+    /// Serves until a signal, then drains.
+    pub(super) async fn run(
+        self,
+        addresses: &[String],
+        measure: &Handle,
+        arming: Arming,
+    ) -> Result<(), CliError> {
+        let stop = shutdown_signal()?;
+        let (scraped, mut first_scrape) = watch::channel(false);
+        let (life, life_seen) = watch::channel(Life::Starting);
+        let app = App::new(
+            self.metrics.clone(),
+            self.board.clone(),
+            self.lag.clone(),
+            life_seen,
+            scraped,
+        );
+        let (router, web) = (app.router(), TaskTracker::new());
+        let web_stop = CancellationToken::new();
+        for address in addresses {
+            let listener = listen(address).await?;
+            let shown = listener.local_addr()?;
+            tracing::info!(address = %shown, "listening");
+            web.spawn(web::serve(listener, router.clone(), web_stop.clone()));
+        }
+        web.close();
+        let beating = measure.spawn(watch_lag(self.lag.clone(), self.metrics.clone()));
+
+        if arming == Arming::AtFirstScrape {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = timeout(FIRST_SCRAPE, first_scrape.wait_for(|&scraped| scraped)) => {}
+            }
+        }
+        if !stop.is_cancelled() {
+            life.send_replace(Life::Armed);
+            let _measuring = measure.enter();
+            self.supervisor.arm(arming == Arming::Now);
+            tracing::info!(series = self.supervisor.watched().count(), "schedule armed");
+        }
+        stop.cancelled().await;
+        life.send_replace(Life::Draining);
+        tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
+        self.supervisor.drain(GRACE).await;
+        beating.abort();
+        web_stop.cancel();
+        web.wait().await;
+        tracing::info!("drained");
+        Ok(())
+    }
+}
+
+pub(super) async fn watch_lag(lag: Lag, metrics: Metrics) {
+    if let Err(error) = lag.watch(move |late| metrics.runtime_lag(late)).await {
+        tracing::error!(%error, "no heartbeat: error bounds of measurements are unknown");
+    }
+}
+
+pub(super) fn within_limit(samples: usize, limit: usize) -> Result<(), CliError> {
+    if samples <= limit {
+        return Ok(());
+    }
+    Err(CliError::usage(anyhow!(
+        "the plan makes {samples} samples, more than --limit.series={limit}; use fewer targets, steps or labels, or raise the limit"
+    )))
+}
+
+async fn listen(address: &str) -> anyhow::Result<TcpListener> {
+    let bound = match TcpListener::bind(address).await {
+        // A kernel without IPv6 has no "every address" of it.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported || is_no_ipv6(&error) => {
+            let port = address.strip_prefix("[::]:").and_then(|port| port.parse().ok());
+            match port {
+                Some(port) => TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).await,
+                None => Err(error),
+            }
+        }
+        bound => bound,
+    };
+    bound.with_context(|| format!("cannot listen on {address}"))
+}
+
+fn is_no_ipv6(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+/// Cancelled by SIGTERM or SIGINT. Call it on a runtime. A second signal has no further effect: the drain is
+/// bounded in time.
+pub(super) fn shutdown_signal() -> io::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stop)
+}

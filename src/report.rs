@@ -1,0 +1,167 @@
+//! What `once` prints of a burst: a table for people, JSON for scripts.
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use crate::{
+    config::plan::Series,
+    slo::Objective,
+    summary::{Stats, Summary},
+    units::{Name, Seconds},
+};
+
+/// One burst, named.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    probe: Name,
+    target: Name,
+    model: String,
+    concurrency: u32,
+    /// Share of requests that are to be good.
+    objective: f64,
+    /// The limits that make a request good, in seconds.
+    limits: Vec<(&'static str, Seconds)>,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+impl Report {
+    pub fn new(series: &Series, summary: Summary) -> Self {
+        let slo = &series.step.slo;
+        let limits = Objective::ALL
+            .iter()
+            .filter_map(|objective| Some((objective.as_str(), objective.limit(slo)?.into())));
+        Self {
+            probe: series.probe.name.clone(),
+            target: series.target.name.clone(),
+            model: series.target.model.clone(),
+            concurrency: series.step.users,
+            objective: slo.objective.get(),
+            limits: limits.collect(),
+            summary,
+        }
+    }
+
+    /// Whether goodput reached the objective; a burst of which nothing could be judged did not.
+    pub fn objective_met(&self) -> bool {
+        self.summary.objective_met == Some(true)
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let summary = &self.summary;
+        let users = if self.concurrency == 1 { "user" } else { "users" };
+        let mut lines = vec![format!(
+            "probe {} · target {} ({}) · {} {users} · {} requests",
+            self.probe, self.target, self.model, self.concurrency, summary.requests
+        )];
+        lines.push(self.latencies().to_string());
+        lines.extend(self.throughput());
+        lines.push(self.goodput());
+        lines.extend(self.failures());
+        lines.join("\n") + "\n"
+    }
+
+    fn latencies(&self) -> Table {
+        let summary = &self.summary;
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_header(["", "avg", "min", "p50", "p90", "p99", "max", "of"]);
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        for (name, stats) in [
+            ("time to first token", summary.ttft),
+            ("  after connect", summary.ttft_after_connect),
+            ("time to first output", summary.ttfo),
+            ("time to second token", summary.ttst),
+            ("inter-token latency", summary.itl),
+            ("longest gap", summary.longest_gap),
+            ("request duration", summary.request_duration),
+            ("send lag", summary.send_lag),
+        ] {
+            let Some(Stats {
+                count,
+                avg,
+                min,
+                p50,
+                p90,
+                p99,
+                max,
+            }) = stats
+            else {
+                continue;
+            };
+            let values = [avg, min, p50, p90, p99, max].map(|value| value.to_string());
+            table.add_row(
+                [name.to_owned()]
+                    .into_iter()
+                    .chain(values)
+                    .chain([count.to_string()]),
+            );
+        }
+        table
+    }
+
+    fn throughput(&self) -> Option<String> {
+        let summary = &self.summary;
+        let rate = |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.2}"));
+        Some(format!(
+            "{} · {} requests/s · {} output tokens/s · {} output tokens/s per user · {} output tokens",
+            summary.duration?,
+            rate(summary.requests_per_second),
+            rate(summary.output_tokens_per_second),
+            rate(summary.output_tokens_per_second_per_user),
+            summary.output_tokens,
+        ))
+    }
+
+    fn goodput(&self) -> String {
+        let summary = &self.summary;
+        let limits: Vec<_> = self
+            .limits
+            .iter()
+            .map(|(name, limit)| format!("{name} ≤ {limit}"))
+            .collect();
+        let good = if limits.is_empty() {
+            "success".into()
+        } else {
+            limits.join(", ")
+        };
+        match summary.goodput {
+            None => format!("goodput: nothing could be judged ({good})"),
+            Some(goodput) => {
+                let met = if self.objective_met() { "met" } else { "MISSED" };
+                let objective = self.objective * 100.0;
+                format!(
+                    "goodput: {goodput} ({} of {}: {good}); objective {objective} % {met}",
+                    summary.good, summary.judged
+                )
+            }
+        }
+    }
+
+    fn failures(&self) -> Vec<String> {
+        let summary = &self.summary;
+        let mut lines = Vec::new();
+        let failures = summary
+            .failures
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"));
+        let invalid = summary
+            .invalid
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason} (our own doing)"));
+        let all: Vec<_> = failures.chain(invalid).collect();
+        if !all.is_empty() {
+            lines.push(format!("not ok: {}", all.join(", ")));
+        }
+        lines.extend(
+            summary
+                .first_failure
+                .as_ref()
+                .map(|first| format!("first failure: {first}")),
+        );
+        lines
+    }
+}

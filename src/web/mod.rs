@@ -1,0 +1,157 @@
+//! What the exporter serves over HTTP. The only home of axum.
+//!
+//! - `GET /metrics`: the exposition; the first scrape arms the schedule.
+//! - `GET /`: the status page, a row per series.
+//! - `GET /-/healthy`: 200 as long as the process makes progress.
+//! - `GET /-/ready`: 200 while the schedule is armed, else 503.
+//! - `GET /static/…`: what the page is made of.
+
+mod page;
+mod server;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::{sync::watch, time::Instant};
+use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
+
+pub use self::server::serve;
+use crate::{board::Board, clock::unix_now, lag::Lag, metrics::Metrics};
+
+/// A runtime that has made no progress for this long only a restart can mend.
+const STUCK: Duration = Duration::from_mins(1);
+
+/// Where the exporter is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Waiting for the first scrape.
+    Starting,
+    Armed,
+    Draining,
+}
+
+/// What the handlers need. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    metrics: Metrics,
+    board: Board,
+    lag: Lag,
+    life: watch::Receiver<Life>,
+    scraped: watch::Sender<bool>,
+}
+
+impl App {
+    /// `scraped` is set by the first scrape.
+    pub fn new(
+        metrics: Metrics,
+        board: Board,
+        lag: Lag,
+        life: watch::Receiver<Life>,
+        scraped: watch::Sender<bool>,
+    ) -> Self {
+        Self(Arc::new(Parts {
+            metrics,
+            board,
+            lag,
+            life,
+            scraped,
+        }))
+    }
+
+    /// The routes.
+    pub fn router(self) -> Router {
+        let page_only = |(media_type, text): (&'static str, &'static str)| {
+            get(move || async move { ([(header::CONTENT_TYPE, media_type)], text) })
+        };
+        Router::new()
+            .route("/", get(status_page))
+            .route("/metrics", get(metrics))
+            .route("/-/healthy", get(healthy))
+            .route("/-/ready", get(ready))
+            .route(
+                "/static/page.css",
+                page_only(("text/css; charset=utf-8", include_str!("page.css"))),
+            )
+            .route(
+                "/static/page.js",
+                page_only(("text/javascript; charset=utf-8", include_str!("page.js"))),
+            )
+            .layer(CompressionLayer::new().compress_when(SizeAbove::new(1024)))
+            .with_state(self)
+    }
+}
+
+async fn metrics(State(App(app)): State<App>, headers: HeaderMap) -> Response {
+    app.scraped.send_replace(true);
+    // Rendering is long: it may not hold up the other requests of this runtime.
+    let rendered = tokio::task::spawn_blocking(move || {
+        let accept = headers
+            .get(header::ACCEPT)
+            .and_then(|accept| accept.to_str().ok());
+        app.metrics.render(accept)
+    })
+    .await;
+    match rendered {
+        Ok(rendered) => ([(header::CONTENT_TYPE, rendered.content_type)], rendered.body).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "rendering the metrics failed");
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "rendering the metrics failed\n",
+            )
+                .into_response()
+        }
+    }
+}
+
+async fn healthy(State(App(app)): State<App>) -> (StatusCode, &'static str) {
+    if app.lag.overdue(Instant::now()) < STUCK {
+        (StatusCode::OK, "healthy\n")
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the measuring runtime has made no progress for a minute\n",
+        )
+    }
+}
+
+async fn ready(State(App(app)): State<App>) -> (StatusCode, &'static str) {
+    match *app.life.borrow() {
+        Life::Starting => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "waiting for the first scrape before the first burst\n",
+        ),
+        Life::Armed => (StatusCode::OK, "ready\n"),
+        Life::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    }
+}
+
+async fn status_page(State(App(app)): State<App>) -> Response {
+    let life = *app.life.borrow();
+    let page = page::render(&app.board.rows(), life, unix_now()).into_string();
+    let mut response = Response::new(Body::from(page));
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,317 @@
+//! The program as a user runs it: the command line, HTTP, signals, bad input. Needs only Rust.
+#![cfg(test)]
+
+#[path = "support/process.rs"]
+mod process;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+};
+
+use process::{Exporter, get, program, run};
+use rustix::process::Signal;
+
+/// A probe at a port where nobody listens.
+fn schedule(rest: &str) -> String {
+    format!(
+        "targets: [{{ name: nobody, url: 'http://127.0.0.1:9/v1', api: openai_chat, model: none }}]\nprobes: [{{ name: lonely, every: 200ms, {rest} }}]\n"
+    )
+}
+
+#[test]
+fn failures_reach_the_metrics_and_the_page() {
+    let exporter = Exporter::start(&schedule("concurrency: 3"), &[]);
+    let first = exporter.metrics();
+    assert_eq!(
+        first.count("requests_total", &["probe=\"lonely\""]),
+        0,
+        "counters exist at zero before the first burst"
+    );
+    let later = exporter.wait_for("failures are counted", |samples| {
+        samples.count("request_failures_total", &["reason=\"connect_refused\""]) >= 6
+    });
+    assert_eq!(
+        later.count("request_failures_total", &[]),
+        later.count("requests_total", &[])
+    );
+    assert_eq!(later.count("slo_good_requests_total", &["slo=\"goodput\""]), 0);
+    let page = exporter.get("/");
+    assert!(
+        page.head
+            .to_ascii_lowercase()
+            .contains("content-security-policy: default-src 'none'"),
+        "{}",
+        page.head
+    );
+    for expected in [
+        "lonely",
+        "nobody",
+        "failing",
+        "connect_refused",
+        "static/page.css",
+    ] {
+        assert!(
+            page.body.contains(expected),
+            "{expected} is missing in {}",
+            page.body
+        );
+    }
+    for path in ["/static/page.css", "/static/page.js", "/-/healthy", "/-/ready"] {
+        assert_eq!(exporter.get(path).status, 200, "{path}");
+    }
+    assert_eq!(exporter.get("/nothing").status, 404);
+}
+
+#[test]
+fn the_first_scrape_arms_the_schedule() {
+    let exporter = Exporter::start(&schedule("requests: 1"), &[]);
+    assert_eq!(exporter.get("/-/ready").status, 503);
+    assert!(!exporter.process.log().contains("schedule armed"));
+    exporter.metrics();
+    process::eventually("ready", || (exporter.get("/-/ready").status == 200).then_some(()));
+}
+
+#[test]
+fn sigterm_drains_and_exits_0() {
+    let mut exporter = Exporter::start(&schedule("requests: 1"), &["--log.format=json"]);
+    exporter.wait_for("a burst", |samples| samples.count("bursts_total", &[]) >= 1);
+    exporter.process.signal(Signal::TERM);
+    assert_eq!(exporter.process.wait().code(), Some(0));
+    let log = exporter.process.log();
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last["message"], "drained", "{log}");
+}
+
+#[test]
+fn a_running_burst_is_cut_at_the_end_of_its_grace() {
+    // A server that accepts and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        "targets: [{{ name: silent, url: 'http://{}', api: ollama_chat, model: none }}]\nprobes: [{{ name: waits, every: 1h }}]\n",
+        silent.local_addr().unwrap()
+    );
+    let file = tempfile::tempdir().unwrap();
+    let path = file.path().join("probes.yaml");
+    fs::write(&path, config).unwrap();
+    // `once` is armed at once and takes the same way out.
+    let mut once = program()
+        .args([
+            "once".to_owned(),
+            format!("--config.file={}", path.display()),
+            "--output=json".to_owned(),
+        ])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut accepted, _) = silent.accept().unwrap();
+    let mut head = [0; 4];
+    accepted.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"POST");
+    let id = rustix::process::Pid::from_child(&once);
+    rustix::process::kill_process(id, Signal::TERM).unwrap();
+    let mut json = String::new();
+    once.stdout.take().unwrap().read_to_string(&mut json).unwrap();
+    assert_eq!(once.wait().unwrap().code(), Some(3));
+    let reports: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(reports[0]["invalid"]["cancelled"], 1, "{json}");
+}
+
+#[test]
+fn bad_configuration_exits_2_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let written = |name: &str, text: &[u8]| {
+        fs::write(path(name), text).unwrap();
+        path(name)
+    };
+    let cases = [
+        ("missing", path("missing.yaml"), "missing.yaml"),
+        ("not UTF-8", written("latin.yaml", b"targets: \xe9\n"), "UTF-8"),
+        ("no YAML", written("syntax.yaml", b"targets: [\n"), "syntax.yaml:"),
+        (
+            "unknown key",
+            written("key.yaml", schedule("concurency: 2").as_bytes()),
+            "concurrency",
+        ),
+        (
+            "zero",
+            written("zero.yaml", schedule("concurrency: 0").as_bytes()),
+            "concurrency",
+        ),
+        (
+            "a folder",
+            folder.path().to_str().unwrap().to_owned(),
+            "directory",
+        ),
+    ];
+    for (case, file, expected) in cases {
+        for command in ["check", "serve", "once"] {
+            let output = run(&[command, &format!("--config.file={file}")]);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{case}: {said}");
+            assert!(said.contains(expected), "{case}: {said}");
+        }
+    }
+}
+
+#[test]
+fn bad_usage_exits_2() {
+    for args in [
+        &["--nonsense"][..],
+        &["once", "--output=xml"],
+        &["--log.level=a=b=c"],
+        &["frobnicate"],
+    ] {
+        assert_eq!(run(args).status.code(), Some(2), "{args:?}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, schedule("requests: 1")).unwrap();
+    let config = format!("--config.file={}", file.display());
+    for args in [
+        &["once", "nobody-knows"][..],
+        &["--web.listen-address=nowhere"],
+        &["check", "--limit.series=3"],
+    ] {
+        let output = run(&[args, &[config.as_str()]].concat());
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+#[test]
+fn a_port_in_use_exits_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, schedule("requests: 1")).unwrap();
+    let listen = format!("--web.listen-address={}", taken.local_addr().unwrap());
+    let output = run(&[&format!("--config.file={}", file.display()), &listen]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot listen on 127.0.0.1:"), "{said}");
+}
+
+#[test]
+fn check_prints_the_plan() {
+    let demo = concat!("--config.file=", env!("CARGO_MANIFEST_DIR"), "/config/demo.yaml");
+    let output = run(&["check", demo]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    // 360 bursts of one and twice 60 of 50, 64 tokens each.
+    for expected in [
+        "480 bursts an hour",
+        "6360 requests an hour",
+        "9768960 output tokens a day",
+        "3 series",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn check_warns_where_bursts_do_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(
+        &file,
+        schedule("concurrency: 4, requests: 8, slo: { request: 1s }"),
+    )
+    .unwrap();
+    let output = run(&["check", &format!("--config.file={}", file.display())]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("warning: target `nobody` would be busy 1000 % of the time"),
+        "{text}"
+    );
+}
+
+#[test]
+fn secrets_are_shown_nowhere() {
+    const KEY: &str = "sk-planted-4711";
+    // A server that echoes what it is sent.
+    let echo = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = echo.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in echo.incoming().flatten() {
+            let mut stream: TcpStream = stream;
+            let mut asked = [0; 8192];
+            let read = stream.read(&mut asked).unwrap_or(0);
+            let body = String::from_utf8_lossy(&asked[..read]).into_owned();
+            write!(
+                stream,
+                "HTTP/1.1 401 Unauthorized\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .ok();
+        }
+    });
+    let config = format!(
+        "
+targets:
+  - name: echo
+    url: http://{address}/v1
+    api: openai_chat
+    model: none
+    authorization: {{ credentials_file: key }}
+    headers: {{ X-Tenant: {{ value: {KEY}-tenant }} }}
+probes: [{{ name: leaks, every: 200ms }}]
+"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("key"), format!("{KEY}\n")).unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, config).unwrap();
+    let config_file = format!("--config.file={}", file.display());
+    let once = run(&["once", "--output=json", &config_file, "--log.level=trace"]);
+    let said = String::from_utf8_lossy(&[once.stdout, once.stderr].concat()).into_owned();
+    assert!(
+        said.contains("unauthorized") && said.contains("<secret>"),
+        "{said}"
+    );
+    assert!(!said.contains(KEY), "{said}");
+    let check = run(&["check", &config_file, "--log.level=trace"]);
+    assert_eq!(check.status.code(), Some(0));
+    assert!(!String::from_utf8_lossy(&[check.stdout, check.stderr].concat()).contains(KEY));
+}
+
+#[test]
+fn the_readmes_table_is_the_programs() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let table = String::from_utf8(run(&["metrics", "--format=markdown"]).stdout).unwrap();
+    assert!(table.lines().count() > 40, "{table}");
+    assert!(
+        readme.contains(table.trim()),
+        "README.md is not up to date: paste `llm-probe-exporter metrics --format=markdown`"
+    );
+}
+
+#[test]
+fn http_is_served_within_limits() {
+    let exporter = Exporter::start(&schedule("requests: 1"), &[]);
+    let huge = format!("X-Huge: {}\r\n", "x".repeat(1 << 20));
+    let refused = get(&exporter.address, "/metrics", &huge);
+    assert!(refused.is_err() || refused.is_ok_and(|answer| answer.status >= 400));
+    let zipped = get(&exporter.address, "/metrics", "Accept-Encoding: gzip\r\n").unwrap();
+    assert!(
+        zipped
+            .head
+            .to_ascii_lowercase()
+            .contains("content-encoding: gzip"),
+        "{}",
+        zipped.head
+    );
+    let plain = exporter.get("/metrics");
+    assert!(
+        plain.head.contains("text/plain; version=0.0.4; charset=utf-8"),
+        "{}",
+        plain.head
+    );
+}

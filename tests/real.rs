@@ -1,0 +1,253 @@
+//! The release binary against a real llama.cpp server, scraped by a real Prometheus. Run by `tests/run.sh`.
+#![cfg(test)]
+
+#[path = "support/components.rs"]
+mod components;
+#[expect(dead_code, reason = "other test files use the rest")]
+#[path = "support/process.rs"]
+mod process;
+
+use std::{
+    fs,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use components::{Llama, Prometheus, component};
+use process::{Exporter, Samples, eventually, program};
+use rustix::process::Signal;
+
+fn schedule(port: u16) -> String {
+    format!(
+        "
+targets:
+  - name: llama
+    url: http://127.0.0.1:{port}/v1
+    api: openai_chat
+    model: smollm2
+    body: {{ temperature: 0, ignore_eos: true }}
+defaults: {{ prompt: {{ tokens: 24 }}, max_tokens: 12 }}
+probes:
+  - {{ name: one, every: 8s, requests: 2, slo: {{ ttft: 10s, objective: 90% }} }}
+  - {{ name: eight, every: 8s, concurrency: 8, slo: {{ ttft: 1ms, objective: 90% }} }}
+"
+    )
+}
+
+/// The exporter's metrics and the server's own at a moment when nothing is under way.
+fn settled(exporter: &Exporter, llama: &Llama) -> (Samples, Samples) {
+    eventually("nothing is under way", || {
+        let before = exporter.metrics();
+        let server = llama.metrics();
+        let after = exporter.metrics();
+        let bursts = |samples: &Samples| samples.count("bursts_total", &[]);
+        let idle = |samples: &Samples| samples.count("requests_in_flight", &[]) == 0;
+        (idle(&before) && idle(&after) && bursts(&before) == bursts(&after)).then_some((after, server))
+    })
+}
+
+/// The mean of a histogram of one probe.
+fn mean(samples: &Samples, family: &str, probe: &str) -> f64 {
+    samples.sum(&format!("{family}_sum"), &[probe]) / samples.sum(&format!("{family}_count"), &[probe])
+}
+
+#[test]
+#[ignore = "needs llama.cpp and Prometheus: run tests/run.sh"]
+fn real_counts_agree_between_server_exporter_and_prometheus() {
+    let llama = Llama::start(0, 1);
+    let exporter = Exporter::start(&schedule(llama.port), &[]);
+    let prometheus = Prometheus::start(&exporter.address);
+    let (one, eight) = ("probe=\"one\"", "probe=\"eight\"");
+    exporter.wait_for("two intervals have passed", |samples| {
+        samples.count("bursts_total", &[one]) >= 3 && samples.count("bursts_total", &[eight]) >= 3
+    });
+    let (samples, server) = settled(&exporter, &llama);
+    let count = |family: &str, labels: &[&str]| samples.count(family, labels);
+
+    // Every request was one of the server's, token by token.
+    let requests = count("requests_total", &[]);
+    assert!(requests >= 30, "{requests}");
+    assert_eq!(
+        count("request_failures_total", &[]) + count("invalid_requests_total", &[]),
+        0
+    );
+    assert_eq!(count("token_counts_total", &["source=\"usage\""]), requests);
+    assert_eq!(
+        count("output_tokens_total", &[]),
+        server.count("llamacpp:tokens_predicted_total", &[])
+    );
+    assert_eq!(count("output_tokens_total", &[]), requests * 12);
+    let prompt = [
+        "llamacpp:prompt_tokens_total",
+        "llamacpp:prompt_tokens_cached_total",
+    ];
+    let prompt: u64 = prompt.iter().map(|counter| server.count(counter, &[])).sum();
+    assert_eq!(count("prompt_tokens_total", &[]), prompt);
+    for histogram in ["time_to_first_token", "inter_token_latency", "request_duration"] {
+        assert_eq!(
+            count(&format!("{histogram}_seconds_count"), &[]),
+            requests,
+            "{histogram}"
+        );
+    }
+
+    // One slot: eight users wait for one another.
+    let [alone, crowded] = [one, eight].map(|probe| mean(&samples, "time_to_first_token_seconds", probe));
+    assert!(crowded > 2.0 * alone, "TTFT of one {alone}, of eight {crowded}");
+    let good = |probe| count("slo_good_requests_total", &[probe, "slo=\"goodput\""]);
+    assert_eq!(good(one), count("requests_total", &[one]));
+    assert_eq!(good(eight), 0);
+
+    // Prometheus stored the same numbers, and saw the first burst rise from zero.
+    for family in [
+        "requests_total",
+        "output_tokens_total",
+        "time_to_first_token_seconds_count",
+    ] {
+        eventually(family, || {
+            let stored = prometheus.query(&format!("sum(llm_probe_{family})"))?.to_string();
+            (stored == exporter.metrics().count(family, &[]).to_string()).then_some(())
+        });
+    }
+    let number = |promql| prometheus.query(promql).map(|number| number.to_string());
+    assert_eq!(number("up{job=\"llm-probe-exporter\"}").as_deref(), Some("1"));
+    assert_eq!(
+        number("min_over_time(sum(llm_probe_requests_total)[5m:1s])").as_deref(),
+        Some("0")
+    );
+}
+
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_server_dies_in_mid_stream_and_comes_back() {
+    let mut llama = Llama::start(0, 4);
+    let port = llama.port;
+    let config = format!(
+        "
+targets:
+  - {{ name: llama, url: 'http://127.0.0.1:{port}/v1', api: openai_chat, model: smollm2, body: {{ ignore_eos: true }} }}
+probes:
+  - {{ name: long, every: 3s, concurrency: 4, prompt: {{ tokens: 16 }}, max_tokens: 600 }}
+"
+    );
+    let exporter = Exporter::start(&config, &[]);
+    let pid = exporter.metrics().count("process_start_time_seconds", &[]);
+    exporter.wait_for("requests are under way", |samples| {
+        samples.count("requests_in_flight", &[]) == 4
+    });
+    eventually("the server generates for all four", || {
+        (llama.metrics().count("llamacpp:requests_processing", &[]) == 4).then_some(())
+    });
+    // Into the stream: a prompt of 16 tokens takes far less than this.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    llama.process.signal(Signal::KILL);
+    llama.process.wait();
+    let failures = |samples: &Samples, reason: &str| samples.count("request_failures_total", &[reason]);
+    let lost = exporter.wait_for("the loss is noticed", |samples| failures(samples, "reason=") >= 4);
+    assert_eq!(failures(&lost, "reason=\"connection_lost\""), 4);
+    assert_eq!(
+        lost.count("time_to_first_token_seconds_count", &[]),
+        4,
+        "they had their first token"
+    );
+    exporter.wait_for("nobody listens", |samples| {
+        failures(samples, "reason=\"connect_refused\"") >= 4
+    });
+
+    let _again = Llama::start(port, 4);
+    let back = exporter.wait_for("it is back", |samples| {
+        samples.count("request_duration_seconds_count", &[]) >= 4
+    });
+    assert_eq!(
+        back.count("requests_total", &[]),
+        back.count("request_failures_total", &[]) + back.count("request_duration_seconds_count", &[])
+    );
+    assert_eq!(
+        back.count("process_start_time_seconds", &[]),
+        pid,
+        "without a restart"
+    );
+}
+
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_once_prints_a_table() {
+    let llama = Llama::start(0, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, schedule(llama.port)).unwrap();
+    let config = format!("--config.file={}", file.display());
+    let output = process::run(&["once", &config]);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    // The eight have an objective that nobody meets.
+    assert_eq!(
+        output.status.code(),
+        Some(3),
+        "{table}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for expected in [
+        "time to first token",
+        "inter-token latency",
+        "goodput: 100 %",
+        "goodput: 0 %",
+        "8 users",
+        "MISSED",
+    ] {
+        assert!(table.contains(expected), "{expected} is missing in\n{table}");
+    }
+    assert_eq!(process::run(&["once", &config, "one"]).status.code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs promtool, and the machine for itself: run tests/run.sh"]
+fn real_demo_tells_its_story_and_promtool_has_no_finding() {
+    let mut demo = program();
+    demo.args(["demo", "--web.listen-address=127.0.0.1:0"])
+        .stdout(Stdio::null());
+    let exporter = Exporter::spawn(&mut demo, tempfile::tempdir().unwrap());
+    let (single, fifty) = ("probe=\"single-user\"", "probe=\"fifty-users-judged\"");
+    let samples = exporter.wait_for("fifty users have been served", |samples| {
+        samples
+            .find("goodput_ratio", &[fifty])
+            .all(|(_, goodput)| !goodput.is_nan())
+    });
+    let last = |family, probe, stat| samples.sum(family, &[probe, stat]);
+    let alone = last("burst_time_to_first_token_seconds", single, "stat=\"p50\"");
+    let longest = last("burst_time_to_first_token_seconds", fifty, "stat=\"max\"");
+    assert!(
+        longest > 100.0 * alone,
+        "TTFT of one {alone}, the last of fifty {longest}"
+    );
+    let itl = |probe| last("burst_inter_token_latency_seconds", probe, "stat=\"p50\"");
+    assert!(
+        (itl(fifty) / itl(single) - 1.0).abs() < 0.3,
+        "ITL of one {}, of fifty {}",
+        itl(single),
+        itl(fifty)
+    );
+    assert!(samples.sum("goodput_ratio", &[fifty]) <= 0.04);
+    assert_eq!(samples.count("goodput_ratio", &[single]), 1);
+    assert_eq!(samples.count("goodput_ratio", &["probe=\"fifty-users\""]), 1);
+
+    let mut promtool = Command::new(component("LLM_PROBE_TEST_PROMTOOL"))
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(exporter.get("/metrics").body.as_bytes())
+        .unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success() && said.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
+}
