@@ -10,9 +10,9 @@
 //! ([`prompt`]) with N concurrent requests.
 //!
 //! Each [`request`] takes its turn at the [`gate`], goes out through the target's [`client`], and stamps each
-//! chunk as it is read. The chunk's bytes become frames ([`framing`]), the frames deltas ([`dialect`]), the
-//! deltas instants ([`timeline`]). Together with its [`outcome`] and what the server counted ([`usage`]) that
-//! is the [`record`] of a request: exactly one, whatever happened.
+//! chunk as it is read. In the [`reading`] of the response the chunk's bytes become frames ([`framing`]), the
+//! frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together with its [`outcome`] and what the
+//! server counted ([`usage`]) that is the [`record`] of a request: exactly one, whatever happened.
 //!
 //! From instants come durations ([`measure`]), from durations and objectives verdicts ([`slo`]). A verdict
 //! that our own lateness ([`lag`]) could have turned is not given. The requests of a burst are summed up
@@ -28,7 +28,7 @@
 //!
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and each outside
 //!   crate has one home.
-//! - `framing`, `dialect`, `timeline`, `measure`, `slo`, `schedule`, `load` and the engine of `sim` hold no
+//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `schedule`, `load` and the engine of `sim` hold no
 //!   clock and do no I/O: instants are passed in.
 //! - Measuring has a [`runtime`] of its own.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
@@ -49,6 +49,7 @@ pub mod measure;
 pub mod metrics;
 pub mod outcome;
 pub mod prompt;
+pub mod reading;
 pub mod record;
 pub mod report;
 pub mod request;

@@ -21,6 +21,7 @@ const ORDER: &[&str] = &[
     "record",
     "measure",
     "dialect",
+    "reading",
     "slo",
     "gate",
     "client",
@@ -63,6 +64,7 @@ const HOMES: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "framing/",
     "dialect/",
+    "reading.rs",
     "timeline.rs",
     "measure.rs",
     "slo.rs",

@@ -16,10 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{
-        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT,
-    },
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT},
 };
 use http_body::{Frame, SizeHint};
 use hyper_util::client::legacy::connect::HttpInfo;
@@ -35,6 +33,7 @@ use crate::{
     dialect::Dialect,
     gate::Turn,
     outcome::{Failure, Invalid, Outcome},
+    reading::Head,
 };
 
 /// Sends requests to one target.
@@ -242,31 +241,12 @@ impl Drop for TakenBody {
 pub struct Answer(reqwest::Response);
 
 impl Answer {
-    pub fn status(&self) -> StatusCode {
-        self.0.status()
-    }
-
-    /// The media type without its parameters, in lower case; empty when there is none.
-    pub fn media_type(&self) -> String {
-        self.header(&CONTENT_TYPE)
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase()
-    }
-
-    /// `Content-Encoding`, empty when there is none.
-    pub fn encoding(&self) -> &str {
-        self.header(&CONTENT_ENCODING)
-    }
-
-    fn header(&self, name: &HeaderName) -> &str {
-        self.0
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+    /// The head, as far as it matters.
+    pub fn head(&self) -> Head {
+        Head {
+            status: self.0.status(),
+            headers: self.0.headers().clone(),
+        }
     }
 
     /// Whether it came over the connection that `way` tells of, or over one that was there before.
@@ -285,7 +265,7 @@ impl Answer {
 }
 
 /// Why there is no (more) answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TransportError {
     pub outcome: Outcome,
     pub detail: String,
