@@ -23,7 +23,6 @@ use crate::{
     measure::Measurement,
     record::Record,
     request::{Endpoint, Request},
-    slo::{Verdicts, judge},
     summary::{Judged, Summary, Tally},
 };
 
@@ -76,17 +75,7 @@ impl Burst {
 fn judged(record: Record, slo: &Slo, lag: &Lag) -> Judged {
     let measured = Measurement::of(&record);
     let bounds = lag.bounds(&record.timeline, &measured);
-    let verdicts = if record.warmup {
-        Verdicts::default()
-    } else {
-        judge(slo, record.outcome, &measured, &bounds)
-    };
-    Judged {
-        record,
-        measured,
-        verdicts,
-        bounds,
-    }
+    Judged::new(record, measured, bounds, slo)
 }
 
 /// The places of a burst's users. Each sends a request, waits for its end, and sends the next (a closed loop).

@@ -25,6 +25,15 @@ impl Outcome {
         }
     }
 
+    /// The outcome of which [`Self::as_str`] says this.
+    pub fn named(text: &str) -> Option<Self> {
+        if text == Self::Ok.as_str() {
+            return Some(Self::Ok);
+        }
+        let failed = Failure::named(text).map(Self::Failed);
+        failed.or_else(|| Invalid::named(text).map(Self::Invalid))
+    }
+
     pub const fn is_ok(self) -> bool {
         matches!(self, Self::Ok)
     }
@@ -42,6 +51,16 @@ impl Serialize for Outcome {
     }
 }
 
+/// Why a request did not end well: the outcome, and what happened in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended(pub Outcome, pub String);
+
+impl Ended {
+    pub fn failed(failure: Failure, detail: impl Into<String>) -> Self {
+        Self(Outcome::Failed(failure), detail.into())
+    }
+}
+
 /// Declares a closed list of reasons: the enum, `ALL`, and the label values.
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
@@ -56,6 +75,11 @@ macro_rules! reasons {
             /// The value of the label `reason`.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The reason with this label value.
+            pub fn named(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
             }
         }
 

@@ -3,17 +3,15 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use http::{
-    HeaderMap, HeaderName, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE},
-};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::{
     config::plan::Timeouts,
     dialect::{ApiError, Decoder, Delta, Dialect, error_in},
-    outcome::{Failure, Outcome},
+    outcome::{Ended, Failure},
     record::Record,
+    response::{Head, Read},
 };
 
 /// How long the body is read after the last thing that the protocol says, for the connection's sake.
@@ -22,16 +20,6 @@ const LINGER: Duration = Duration::from_millis(250);
 /// The most that is read of a body that is not a stream, and how long that may take.
 const ERROR_BODY: usize = 64 << 10;
 const ERROR_BODY_TIME: Duration = Duration::from_secs(2);
-
-/// Why a request did not end well: the outcome and what happened in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended(pub Outcome, pub String);
-
-impl Ended {
-    pub fn failed(failure: Failure, detail: impl Into<String>) -> Self {
-        Self(Outcome::Failed(failure), detail.into())
-    }
-}
 
 impl From<ApiError> for Ended {
     fn from(ApiError { overloaded, message }: ApiError) -> Self {
@@ -42,49 +30,6 @@ impl From<ApiError> for Ended {
         };
         Self::failed(failure, message)
     }
-}
-
-/// What matters of a response head.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-}
-
-impl Head {
-    /// The media type without its parameters, in lower case; empty when there is none.
-    pub fn media_type(&self) -> String {
-        self.header(&CONTENT_TYPE)
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase()
-    }
-
-    /// `Content-Encoding`, empty when there is none.
-    pub fn encoding(&self) -> &str {
-        self.header(&CONTENT_ENCODING)
-    }
-
-    fn header(&self, name: &HeaderName) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-    }
-}
-
-/// What came of waiting for more of the body.
-#[derive(Debug)]
-pub enum Read<'a> {
-    Chunk(&'a [u8]),
-    /// The body ended.
-    End,
-    /// The connection broke or what came was not HTTP.
-    Broke(Ended),
-    /// Nothing came until the deadline.
-    Late,
 }
 
 /// A response that is being read.

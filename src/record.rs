@@ -1,9 +1,12 @@
 //! What came of one request: the timeline, the outcome, and what the server said.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use crate::{
     outcome::{Failure, Outcome},
+    tape::Tape,
     timeline::Timeline,
     units::{Seconds, Tokens},
     usage::{ServerPhases, Usage},
@@ -56,6 +59,8 @@ pub struct Record {
     /// The HTTP status, once there was a response head.
     pub status: Option<u16>,
     pub connection: Option<ConnectionState>,
+    /// What was read, where requests are recorded.
+    pub tape: Option<Arc<Tape>>,
 }
 
 impl Record {
@@ -76,6 +81,7 @@ impl Record {
             server_phases: ServerPhases::default(),
             status: None,
             connection: None,
+            tape: None,
         }
     }
 

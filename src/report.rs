@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::{
-    config::plan::Series,
+    config::plan::{Series, SeriesKey, Slo},
     slo::Objective,
     summary::{Stats, Summary},
     units::{Name, Seconds},
@@ -27,15 +27,24 @@ pub struct Report {
 
 impl Report {
     pub fn new(series: &Series, summary: Summary) -> Self {
-        let slo = &series.step.slo;
+        Self::of(
+            series.key(),
+            series.target.model.clone(),
+            &series.step.slo,
+            summary,
+        )
+    }
+
+    /// The same of a series of which no more is known.
+    pub fn of(key: SeriesKey, model: String, slo: &Slo, summary: Summary) -> Self {
         let limits = Objective::ALL
             .iter()
             .filter_map(|objective| Some((objective.as_str(), objective.limit(slo)?.into())));
         Self {
-            probe: series.probe.name.clone(),
-            target: series.target.name.clone(),
-            model: series.target.model.clone(),
-            concurrency: series.step.users,
+            probe: key.probe,
+            target: key.target,
+            model,
+            concurrency: key.concurrency,
             objective: slo.objective.get(),
             limits: limits.collect(),
             summary,

@@ -20,9 +20,11 @@ use crate::{
     config::plan::Timeouts,
     dialect::Dialect,
     gate::{Gate, Turn},
-    outcome::{Failure, Invalid, Outcome},
-    reading::{Ended, Read, Reading, presentable},
+    outcome::{Ended, Failure, Invalid, Outcome},
+    reading::{Reading, presentable},
     record::{ConnectionState, Record},
+    response::Read,
+    tape::{Room, Tape},
 };
 
 /// What the requests of a burst have in common.
@@ -31,6 +33,8 @@ pub struct Endpoint {
     pub client: Client,
     pub dialect: Dialect,
     pub gate: Gate,
+    /// Where responses are recorded: room for their bytes.
+    pub recording: Option<Room>,
 }
 
 /// One request to be sent.
@@ -63,10 +67,17 @@ impl Request {
         // Not in the future's own code, which runs only when it is polled.
         let mut pending = Pending {
             record: Record::new(self.number, self.warmup, self.intended),
+            tape: endpoint
+                .recording
+                .as_ref()
+                .map(|room| room.tape(self.body.clone())),
             deliver: Some(deliver),
         };
         async move {
-            let (outcome, detail) = match self.exchange(endpoint, &mut pending.record).await {
+            let (outcome, detail) = match self
+                .exchange(endpoint, &mut pending.record, &mut pending.tape)
+                .await
+            {
                 Ok(()) => (Outcome::Ok, None),
                 Err(Ended(outcome, detail)) => (outcome, Some(presentable(&endpoint.client.redact(detail)))),
             };
@@ -74,7 +85,12 @@ impl Request {
         }
     }
 
-    async fn exchange(self, endpoint: &Endpoint, record: &mut Record) -> Result<(), Ended> {
+    async fn exchange(
+        self,
+        endpoint: &Endpoint,
+        record: &mut Record,
+        tape: &mut Option<Tape>,
+    ) -> Result<(), Ended> {
         let asked = Instant::now();
         let turn = endpoint.gate.turn().await;
         let start = Instant::now();
@@ -84,7 +100,8 @@ impl Request {
         let _under_way = UnderWay::enter(&self.in_flight);
 
         let mut answer = self.head(endpoint, turn, start, record).await?;
-        self.read(&mut answer, start, endpoint, record).await
+        self.read(&mut answer, start, endpoint, record, tape.as_mut())
+            .await
     }
 
     /// Waits for the response head. A pooled connection that turns out to be dead is no failure of the
@@ -174,9 +191,13 @@ impl Request {
         start: Instant,
         endpoint: &Endpoint,
         record: &mut Record,
+        mut tape: Option<&mut Tape>,
     ) -> Result<(), Ended> {
         let at = Instant::now();
-        let head = answer.head();
+        let head = answer.take_head();
+        if let Some(tape) = &mut tape {
+            tape.head(&head);
+        }
         let mut reading = Reading::begin(endpoint.dialect, self.timeouts, start, &head, at, record)?;
         loop {
             let deadline = reading.deadline(record);
@@ -188,6 +209,9 @@ impl Request {
                 Ok(Err(error)) => Read::Broke(error.clone().into()),
                 Err(_) => Read::Late,
             };
+            if let Some(tape) = &mut tape {
+                tape.read(&read, at);
+            }
             if let ControlFlow::Break(ended) = reading.absorb(read, at, record) {
                 return ended;
             }
@@ -198,6 +222,7 @@ impl Request {
 /// Delivers its record when it is finished, and otherwise when it is dropped.
 struct Pending {
     record: Record,
+    tape: Option<Tape>,
     /// `None` once the record is delivered.
     deliver: Option<UnboundedSender<Record>>,
 }
@@ -216,6 +241,7 @@ impl Pending {
         record.ended = record.timeline.start.map(|_| Instant::now());
         record.outcome = outcome;
         record.detail = detail;
+        record.tape = self.tape.take().map(Arc::new);
         // Nobody listens any more when a whole burst was dropped.
         deliver.send(record).ok();
     }

@@ -7,10 +7,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
+    config::plan::Slo,
     measure::{Measurement, Phases},
     outcome::{Failure, Invalid, Outcome},
     record::Record,
-    slo::{ErrorBounds, Objective, Verdict, Verdicts},
+    slo::{ErrorBounds, Objective, Verdict, Verdicts, judge},
     units::{Ratio, Seconds},
 };
 
@@ -22,6 +23,23 @@ pub struct Judged {
     /// Without verdicts for a warm-up request.
     pub verdicts: Verdicts,
     pub bounds: ErrorBounds,
+}
+
+impl Judged {
+    /// Judges an ended request by `slo`; a warm-up request is not judged.
+    pub fn new(record: Record, measured: Measurement, bounds: ErrorBounds, slo: &Slo) -> Self {
+        let verdicts = if record.warmup {
+            Verdicts::default()
+        } else {
+            judge(slo, record.outcome, &measured, &bounds)
+        };
+        Self {
+            record,
+            measured,
+            verdicts,
+            bounds,
+        }
+    }
 }
 
 /// A distribution of one measurement over the requests of a burst, in seconds; percentiles are exact, with
@@ -285,7 +303,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{config::plan::Slo, slo::judge};
 
     #[test]
     fn percentiles_interpolate_between_ranks() {
@@ -330,20 +347,8 @@ mod tests {
                 _ => Outcome::Ok,
             };
             let measured = Measurement::of(&record);
-            let verdicts = if record.warmup {
-                Verdicts::default()
-            } else {
-                judge(&slo, record.outcome, &measured, &ErrorBounds::default())
-            };
-            tally.add(
-                &Judged {
-                    record,
-                    measured,
-                    verdicts,
-                    bounds: ErrorBounds::default(),
-                },
-                true,
-            );
+            let judged = Judged::new(record, measured, ErrorBounds::default(), &slo);
+            tally.add(&judged, true);
         }
         let summary = tally.finish(slo.objective);
         assert_eq!(

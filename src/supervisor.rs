@@ -29,6 +29,7 @@ use crate::{
     request::Endpoint,
     schedule::{Schedule, phase},
     summary::{Judged, Summary},
+    tape::Room,
     units::{Name, Seconds},
 };
 
@@ -70,6 +71,8 @@ pub struct Shared {
     /// The runtime whose threads may block.
     pub blocking: Handle,
     pub events: UnboundedSender<Event>,
+    /// Where responses are recorded: room for their bytes.
+    pub recording: Option<Room>,
 }
 
 /// The probes of a plan.
@@ -204,6 +207,7 @@ impl Reached {
             client,
             dialect: Dialect::from(target.api),
             gate: shared.gate.clone(),
+            recording: shared.recording.clone(),
         };
         let turn = (!target.share).then(|| Arc::new(Semaphore::new(1)));
         Ok(Self {

@@ -10,6 +10,8 @@ use std::{
 const ORDER: &[&str] = &[
     "units",
     "outcome",
+    "response",
+    "tape",
     "clock",
     "usage",
     "framing",
@@ -65,6 +67,8 @@ const PURE: &[&str] = &[
     "framing/",
     "dialect/",
     "reading.rs",
+    "response.rs",
+    "tape.rs",
     "timeline.rs",
     "measure.rs",
     "slo.rs",

@@ -72,6 +72,7 @@ impl OnceArgs {
             gate: Gate::default(),
             blocking: runtimes.service.handle().clone(),
             events,
+            recording: None,
         };
         let supervisor = Supervisor::new(&plan, &shared)?;
         let beating = runtimes.measure.spawn(watch_lag(shared.lag.clone(), metrics));

@@ -117,6 +117,7 @@ impl Exporter {
             gate: Gate::default(),
             blocking: runtimes.service.handle().clone(),
             events,
+            recording: None,
         };
         let supervisor = Supervisor::new(plan, &shared)?;
         within_limit(metrics.samples(), limit_series)?;

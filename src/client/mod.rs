@@ -8,7 +8,7 @@ mod tls;
 use std::{
     convert::Infallible,
     error::Error,
-    fmt, io,
+    fmt, io, mem,
     pin::Pin,
     sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll},
@@ -33,7 +33,7 @@ use crate::{
     dialect::Dialect,
     gate::Turn,
     outcome::{Failure, Invalid, Outcome},
-    reading::Head,
+    response::Head,
 };
 
 /// Sends requests to one target.
@@ -185,7 +185,7 @@ fn sensitive(text: &str, name: &str) -> Result<HeaderValue, ClientError> {
 }
 
 /// What must not be shown. Very short values are left: they would make holes in every text.
-fn secrets(target: &Target) -> Vec<Secret> {
+pub fn secrets(target: &Target) -> Vec<Secret> {
     let authorization = target
         .authorization
         .iter()
@@ -241,11 +241,11 @@ impl Drop for TakenBody {
 pub struct Answer(reqwest::Response);
 
 impl Answer {
-    /// The head, as far as it matters.
-    pub fn head(&self) -> Head {
+    /// Takes the head out.
+    pub fn take_head(&mut self) -> Head {
         Head {
             status: self.0.status(),
-            headers: self.0.headers().clone(),
+            headers: mem::take(self.0.headers_mut()),
         }
     }
 
