@@ -51,6 +51,7 @@ pub mod outcome;
 pub mod prompt;
 pub mod reading;
 pub mod record;
+pub mod recording;
 pub mod report;
 pub mod request;
 pub mod response;

@@ -51,6 +51,10 @@ impl Report {
         }
     }
 
+    pub fn probe(&self) -> &Name {
+        &self.probe
+    }
+
     /// Whether goodput reached the objective; a burst of which nothing could be judged did not.
     pub fn objective_met(&self) -> bool {
         self.summary.objective_met == Some(true)

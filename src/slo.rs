@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     config::plan::{Slo, TtftFrom},
     measure::Measurement,
@@ -73,6 +75,17 @@ pub enum Verdict {
     NotJudged(Why),
 }
 
+impl Verdict {
+    /// `met`, `missed`, or why it is not judged.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Missed => "missed",
+            Self::NotJudged(why) => why.as_str(),
+        }
+    }
+}
+
 /// Why nothing is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
@@ -101,7 +114,7 @@ impl Why {
 }
 
 /// By how much our own lag may have lengthened each measurement of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ErrorBounds {
     pub ttft: Seconds,
     pub ttfo: Seconds,

@@ -1,7 +1,11 @@
-//! `once`: the probes, now, as a table.
+//! `once`: the probes, now, as a table; or a recording of them.
 
 use std::{
-    io::{self, IsTerminal},
+    collections::HashMap,
+    fmt::Display,
+    fs::File,
+    io::{self, BufReader, IsTerminal},
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -9,20 +13,25 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::Instant,
+};
 
 use super::{
     CliError, ConfigArgs, print,
     serve::{shutdown_signal, watch_lag},
 };
 use crate::{
-    config::plan::Plan,
+    config::plan::{Plan, SeriesKey, Slo},
     gate::Gate,
     lag::Lag,
     metrics::Metrics,
+    recording::{Recorded, Recorder, Requests, replay},
     report::Report,
     runtime::Runtimes,
     supervisor::{Event, Shared, Supervisor, What},
+    tape::Room,
 };
 
 /// Goodput below the objective.
@@ -34,6 +43,9 @@ Examples:
   llm-probe-exporter once                         every probe of llm-probe-exporter.yaml, one burst each
   llm-probe-exporter once fifty-users             this probe alone
   llm-probe-exporter once --output=json | jq .    for scripts
+  llm-probe-exporter once --record=odd.jsonl      the same, and each response byte for byte in a file
+  llm-probe-exporter once --replay=odd.jsonl      that file decoded and judged again: no network, no configuration
+  sed -n '1p;7p' odd.jsonl > case.jsonl           one request of it, as a test case
 
 Exit codes: 0 every objective met, 3 goodput below an objective, 1 failed, 2 bad usage or configuration")]
 pub(super) struct OnceArgs {
@@ -47,6 +59,21 @@ pub(super) struct OnceArgs {
     /// What is printed on standard output.
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     output: Output,
+
+    /// Also write each request to a new file, as JSON lines: what was asked, the bytes of the response as they
+    /// were read, and when. Credentials and header values are overwritten with `*`, prompts and answers are
+    /// not; only you can read the file. At most 8 MiB a request.
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    record: Option<PathBuf>,
+
+    /// Send nothing: decode, measure and judge the requests of a recording again, by the objectives in the
+    /// file. What is read otherwise than it was live is logged.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+
+    /// With --replay: judge by the objectives of the configuration instead.
+    #[arg(long, requires = "replay")]
+    rejudge: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,6 +86,20 @@ enum Output {
 
 impl OnceArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+        let reports = match &self.replay {
+            Some(recording) => self.replayed(recording)?,
+            None => self.measured(runtimes)?,
+        };
+        let met = !reports.is_empty() && reports.iter().all(Report::objective_met);
+        Ok(if met {
+            ExitCode::SUCCESS
+        } else {
+            BELOW_OBJECTIVE.into()
+        })
+    }
+
+    /// Runs the probes.
+    fn measured(&self, runtimes: &Runtimes) -> Result<Vec<Report>, CliError> {
         let plan = self
             .config
             .load()?
@@ -72,16 +113,19 @@ impl OnceArgs {
             gate: Gate::default(),
             blocking: runtimes.service.handle().clone(),
             events,
-            recording: None,
+            recording: self.record.as_ref().map(|_| Room::default()),
         };
         let supervisor = Supervisor::new(&plan, &shared)?;
+        let create = |path| Recorder::create(path, Instant::now());
+        let recorder = self.record.as_deref().map(create).transpose();
+        let recorder = recorder.map_err(CliError::usage)?;
         let beating = runtimes.measure.spawn(watch_lag(shared.lag.clone(), metrics));
         drop(shared);
         let progress = progress(&plan);
         let output = self.output;
-        let reports = runtimes.service.block_on(async {
+        let (reports, recorder) = runtimes.service.block_on(async {
             let stop = shutdown_signal()?;
-            let reporting = tokio::spawn(collect(told, progress, output));
+            let reporting = tokio::spawn(collect(told, progress, output, recorder));
             let measuring = runtimes.measure.spawn(async move {
                 tokio::select! {
                     () = supervisor.run_once() => {}
@@ -95,16 +139,76 @@ impl OnceArgs {
             reporting.await.map_err(anyhow::Error::from)?
         })?;
         beating.abort();
-        if output == Output::Json {
-            let json = serde_json::to_string_pretty(&reports).map_err(anyhow::Error::from)?;
+        self.print_json(&reports)?;
+        // The report comes first: a full disk costs the recording alone.
+        if let Some(recorder) = recorder {
+            let requests = recorder.finish().map_err(anyhow::Error::from)?;
+            tracing::info!(requests, "recorded");
+        }
+        Ok(reports)
+    }
+
+    /// Judges a recording.
+    fn replayed(&self, recording: &Path) -> Result<Vec<Report>, CliError> {
+        let wrong = |what: &dyn Display| CliError::usage(anyhow!("--replay={}: {what}", recording.display()));
+        let plan = self.rejudge.then(|| self.config.load()).transpose()?;
+        let series: Option<HashMap<SeriesKey, Slo>> = plan.map(|plan| {
+            plan.series()
+                .map(|series| (series.key(), series.step.slo.clone()))
+                .collect()
+        });
+        let wanted = |recorded: &Recorded| {
+            let probe = recorded.key.probe.as_str();
+            self.probes.is_empty() || self.probes.iter().any(|name| name == probe)
+        };
+        let objectives = |recorded: &Recorded| match &series {
+            _ if !wanted(recorded) => None,
+            None => Some(recorded.slo.clone()),
+            Some(series) => series.get(&recorded.key).cloned(),
+        };
+        let file = File::open(recording).map_err(|error| wrong(&error))?;
+        let requests =
+            Requests::open(BufReader::new(file), Instant::now()).map_err(|problem| wrong(&problem))?;
+        let replay = replay(requests, objectives).map_err(|problem| wrong(&problem))?;
+        let is_there = |name: &String| (replay.reports.iter()).any(|report| report.probe().as_str() == name);
+        if let Some(missing) = self.probes.iter().find(|name| !is_there(name)) {
+            return Err(wrong(&format!("no request of a probe `{missing}` to be judged")));
+        }
+        if replay.reports.is_empty() {
+            tracing::warn!("the recording holds no request to be judged");
+        }
+        if self.rejudge && self.probes.is_empty() && replay.passed_over > 0 {
+            let requests = replay.passed_over;
+            tracing::warn!(
+                requests,
+                "left out: the configuration does not have their probe, target and concurrency"
+            );
+        }
+        for difference in &replay.differences {
+            tracing::warn!("{difference}");
+        }
+        if replay.different > 0 {
+            tracing::warn!(requests = replay.different, "read otherwise than they were live");
+        }
+        if replay.truncated > 0 {
+            let requests = replay.truncated;
+            tracing::warn!(requests, "left out: not all of their bytes were recorded");
+        }
+        if self.output == Output::Table {
+            for report in &replay.reports {
+                print(&format!("{}\n", report.text()))?;
+            }
+        }
+        self.print_json(&replay.reports)?;
+        Ok(replay.reports)
+    }
+
+    fn print_json(&self, reports: &[Report]) -> Result<(), CliError> {
+        if self.output == Output::Json {
+            let json = serde_json::to_string_pretty(reports).map_err(anyhow::Error::from)?;
             print(&(json + "\n"))?;
         }
-        let met = !reports.is_empty() && reports.iter().all(Report::objective_met);
-        Ok(if met {
-            ExitCode::SUCCESS
-        } else {
-            BELOW_OBJECTIVE.into()
-        })
+        Ok(())
     }
 }
 
@@ -113,7 +217,8 @@ async fn collect(
     mut told: UnboundedReceiver<Event>,
     progress: ProgressBar,
     output: Output,
-) -> Result<Vec<Report>, CliError> {
+    recorder: Option<Recorder>,
+) -> Result<(Vec<Report>, Option<Recorder>), CliError> {
     let mut reports = Vec::new();
     while let Some(Event { watched, what }) = told.recv().await {
         match what {
@@ -128,6 +233,9 @@ async fn collect(
                 progress.inc(1);
                 if let Some(detail) = &judged.record.detail {
                     tracing::debug!(outcome = judged.record.outcome.as_str(), detail, "request failed");
+                }
+                if let Some(recorder) = &recorder {
+                    recorder.write(&watched.series, judged);
                 }
             }
             What::Ended(summary, _) => {
@@ -144,7 +252,7 @@ async fn collect(
         }
     }
     progress.finish_and_clear();
-    Ok(reports)
+    Ok((reports, recorder))
 }
 
 /// A bar on a terminal, nothing elsewhere.
