@@ -31,11 +31,18 @@ const BELOW_OBJECTIVE: u8 = 3;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  llm-probe-exporter once                         every probe of llm-probe-exporter.yaml, one burst each
-  llm-probe-exporter once fifty-users             this probe alone
-  llm-probe-exporter once --output=json | jq .    for scripts
+  # Every probe of llm-probe-exporter.yaml, one burst of each of its steps
+  llm-probe-exporter once
 
-Exit codes: 0 every objective met, 3 goodput below an objective, 1 failed, 2 bad usage or configuration")]
+  # This probe alone
+  llm-probe-exporter once fifty-users
+
+  # For scripts
+  llm-probe-exporter once --output=json | jq '.[].goodput'
+
+Exit codes:
+  0 every objective met   3 goodput below an objective
+  1 failed at run time    2 bad usage or configuration")]
 pub(super) struct OnceArgs {
     #[command(flatten)]
     config: ConfigArgs,
