@@ -21,6 +21,9 @@
 //! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
 //! row of the page ([`web`]). [`cli`] puts the parts together; `once` prints a [`report`] instead.
 //!
+//! Where requests are recorded, what comes of a [`response`] is also kept on a [`tape`], which travels with the
+//! record. A [`recording`] is written of it, and replayed: from [`reading`] on it goes the same way again.
+//!
 //! [`sim`] is an inference server that is not there: it batches, queues and answers like one, and knows what
 //! it really sent, so that tests compare what was measured with what was true.
 //!
@@ -28,8 +31,8 @@
 //!
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and each outside
 //!   crate has one home.
-//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `schedule`, `load` and the engine of `sim` hold no
-//!   clock and do no I/O: instants are passed in.
+//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `schedule`, `load` and the engine of `sim`
+//!   hold no clock and do no I/O: instants are passed in.
 //! - Measuring has a [`runtime`] of its own.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.

@@ -8,10 +8,12 @@ use http::{
 use crate::outcome::Ended;
 
 /// A response head.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Head {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// Wall time when it came, in seconds since the Unix epoch: a moment to come back is told in wall time.
+    pub unix_seconds: f64,
 }
 
 impl Head {

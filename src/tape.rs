@@ -23,15 +23,15 @@ pub const CHUNK: usize = size_of::<(Instant, usize)>();
 /// The most that all tapes of a process hold together, those that wait to be written included.
 const MOST_OF_ALL: usize = 256 << 20;
 
-/// Headers that say how to read the body, or when to come back.
+/// Headers that say how to read the body, and when to come back.
 const KEPT_HEADERS: &[&str] = &[
     "content-type",
     "content-encoding",
-    "date",
     "retry-after",
     "retry-after-ms",
+    "x-ms-retry-after-ms",
 ];
-const KEPT_PREFIX: &str = "x-ratelimit-";
+const KEPT_PREFIXES: &[&str] = &["x-ratelimit-", "anthropic-ratelimit-"];
 
 /// What all tapes of a process have in common: how many bytes they hold.
 #[derive(Clone, Debug, Default)]
@@ -82,10 +82,12 @@ pub enum Ending {
 impl Tape {
     pub fn head(&mut self, head: &Head) {
         let kept = head.headers.iter().filter(|(name, _)| {
-            KEPT_HEADERS.contains(&name.as_str()) || name.as_str().starts_with(KEPT_PREFIX)
+            let name = name.as_str();
+            KEPT_HEADERS.contains(&name) || KEPT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         });
         self.head = Some(Head {
             status: head.status,
+            unix_seconds: head.unix_seconds,
             headers: kept.map(|(name, value)| (name.clone(), value.clone())).collect(),
         });
     }
@@ -201,6 +203,7 @@ mod tests {
         let mut tape = Room::default().tape(Bytes::new());
         tape.head(&Head {
             status: http::StatusCode::OK,
+            unix_seconds: 0.0,
             headers: headers
                 .iter()
                 .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))

@@ -85,7 +85,7 @@ fn sigterm_drains_and_exits_0() {
 }
 
 #[test]
-fn a_running_burst_is_cut_at_the_end_of_its_grace() {
+fn once_reports_what_a_signal_cut() {
     // A server that accepts and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = format!(
@@ -95,7 +95,6 @@ fn a_running_burst_is_cut_at_the_end_of_its_grace() {
     let file = tempfile::tempdir().unwrap();
     let path = file.path().join("probes.yaml");
     fs::write(&path, config).unwrap();
-    // `once` is armed at once and takes the same way out.
     let mut once = program()
         .args([
             "once".to_owned(),

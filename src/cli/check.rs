@@ -5,7 +5,7 @@ use std::{fmt::Write, process::ExitCode, time::Duration};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{CliError, ConfigArgs, print, serve::within_limit};
+use super::{CliError, ConfigArgs, LimitArgs, print};
 use crate::{
     config::plan::{Plan, Probe, Series},
     load::Volume,
@@ -16,6 +16,9 @@ use crate::{
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
+
+    #[command(flatten)]
+    limit: LimitArgs,
 }
 
 const HOUR: f64 = 3600.0;
@@ -38,7 +41,7 @@ impl CheckArgs {
         for warning in misfits(&plan) {
             print(&format!("warning: {warning}\n"))?;
         }
-        within_limit(samples, self.config.limit_series)?;
+        self.limit.check(samples)?;
         Ok(ExitCode::SUCCESS)
     }
 }

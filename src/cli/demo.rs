@@ -42,7 +42,7 @@ impl DemoArgs {
             text = text.replace(placeholder, &address.to_string());
         }
         let plan = config::parse(&text, "config/demo.yaml", Path::new("."))?;
-        let exporter = Exporter::new(&plan, usize::MAX, runtimes)?;
+        let exporter = Exporter::new(&plan, runtimes)?;
         let tell = runtimes
             .service
             .spawn(tell_the_story(exporter.board.clone(), self.listen.clone()));

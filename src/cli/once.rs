@@ -40,14 +40,26 @@ const BELOW_OBJECTIVE: u8 = 3;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  llm-probe-exporter once                         every probe of llm-probe-exporter.yaml, one burst each
-  llm-probe-exporter once fifty-users             this probe alone
-  llm-probe-exporter once --output=json | jq .    for scripts
-  llm-probe-exporter once --record=odd.jsonl      the same, and each response byte for byte in a file
-  llm-probe-exporter once --replay=odd.jsonl      that file decoded and judged again: no network, no configuration
-  sed -n '1p;7p' odd.jsonl > case.jsonl           one request of it, as a test case
+  # Every probe of llm-probe-exporter.yaml, one burst of each of its steps
+  llm-probe-exporter once
 
-Exit codes: 0 every objective met, 3 goodput below an objective, 1 failed, 2 bad usage or configuration")]
+  # This probe alone
+  llm-probe-exporter once fifty-users
+
+  # For scripts
+  llm-probe-exporter once --output=json | jq '.[].goodput'
+
+  # Each response byte for byte in a file, then decoded and judged again:
+  # no network, no configuration
+  llm-probe-exporter once --record=odd.jsonl
+  llm-probe-exporter once --replay=odd.jsonl
+
+  # One request of it, as a test case
+  sed -n '1p;7p' odd.jsonl > case.jsonl
+
+Exit codes:
+  0 every objective met   3 goodput below an objective
+  1 failed at run time    2 bad usage or configuration")]
 pub(super) struct OnceArgs {
     #[command(flatten)]
     config: ConfigArgs,

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{CliError, ConfigArgs};
+use super::{CliError, ConfigArgs, LimitArgs};
 use crate::{
     board::Board,
     clock::unix_now,
@@ -42,6 +42,9 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
 
+    #[command(flatten)]
+    limit: LimitArgs,
+
     /// Where to serve /metrics and the page; may be given several times. `:PORT` is every address.
     #[arg(
         long = "web.listen-address",
@@ -55,7 +58,8 @@ pub(super) struct ServeArgs {
 impl ServeArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let plan = self.config.load()?;
-        let exporter = Exporter::new(&plan, self.config.limit_series, runtimes)?;
+        let exporter = Exporter::new(&plan, runtimes)?;
+        self.limit.check(exporter.metrics.samples())?;
         let addresses = self
             .listen
             .iter()
@@ -108,7 +112,7 @@ pub(super) struct Exporter {
 
 impl Exporter {
     /// Sets up probes, metrics and books; the books are kept on the service runtime.
-    pub(super) fn new(plan: &Plan, limit_series: usize, runtimes: &Runtimes) -> Result<Self, CliError> {
+    pub(super) fn new(plan: &Plan, runtimes: &Runtimes) -> Result<Self, CliError> {
         let metrics = Metrics::new(&plan.global().labels);
         let (events, told) = unbounded_channel();
         let shared = Shared {
@@ -120,7 +124,6 @@ impl Exporter {
             recording: None,
         };
         let supervisor = Supervisor::new(plan, &shared)?;
-        within_limit(metrics.samples(), limit_series)?;
         metrics.config_loaded(unix_now());
         let board = Board::of(&supervisor);
         runtimes.service.spawn(board.clone().keep(told));
@@ -188,15 +191,6 @@ pub(super) async fn watch_lag(lag: Lag, metrics: Metrics) {
     if let Err(error) = lag.watch(move |late| metrics.runtime_lag(late)).await {
         tracing::error!(%error, "no heartbeat: error bounds of measurements are unknown");
     }
-}
-
-pub(super) fn within_limit(samples: usize, limit: usize) -> Result<(), CliError> {
-    if samples <= limit {
-        return Ok(());
-    }
-    Err(CliError::usage(anyhow!(
-        "the plan makes {samples} samples, more than --limit.series={limit}; use fewer targets, steps or labels, or raise the limit"
-    )))
 }
 
 async fn listen(address: &str) -> anyhow::Result<TcpListener> {

@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 pub use self::phases::{LONG_WAY, Marks, Way};
 use self::phases::{MarkConnecting, MarkingResolver};
 use crate::{
+    clock::unix_now,
     config::{
         plan::{Connection, HttpVersion, Target},
         secret::Secret,
@@ -246,6 +247,7 @@ impl Answer {
         Head {
             status: self.0.status(),
             headers: mem::take(self.0.headers_mut()),
+            unix_seconds: unix_now(),
         }
     }
 

@@ -94,6 +94,7 @@ pub(super) struct LineSlo {
 #[serde(deny_unknown_fields)]
 pub(super) struct LineHead {
     pub(super) at_ns: u64,
+    pub(super) unix_seconds: f64,
     pub(super) status: u16,
     pub(super) headers: Few<(String, String)>,
 }
@@ -226,6 +227,7 @@ impl LineHead {
         });
         Self {
             at_ns,
+            unix_seconds: head.unix_seconds,
             status: head.status.as_u16(),
             headers: Few(headers.collect()),
         }

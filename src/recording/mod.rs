@@ -24,7 +24,7 @@
 //! | `connection` | `new`, `reused`, `reopened` |
 //! | `dns_ns`, `connect_ns`, `tls_ns` | durations |
 //! | `connected_ns` | since the start, as all instants from here on |
-//! | `head` | `at_ns`, `status`, `headers`: `[[name, value], …]` of those that matter; none: the outcome below is taken as it is |
+//! | `head` | `at_ns`, `unix_seconds` (the wall time), `status`, `headers`: `[[name, value], …]` of those that matter; none: the outcome below is taken as it is |
 //! | `chunks` | `[[at_ns, text], …]`, as read; `[at_ns, text, "base64"]` where the bytes are not plain UTF-8 text |
 //! | `end` | how reading ended: `at_ns`, `how` (`end`, `broke` with `outcome` and `detail`, `late`: a deadline passed); none: what was read last ended the request |
 //! | `ended_ns` | when the request was over |

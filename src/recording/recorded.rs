@@ -210,6 +210,7 @@ impl LineHead {
         let status = StatusCode::from_u16(self.status);
         Ok(Head {
             status: status.map_err(|_| format!("{} is no status", self.status))?,
+            unix_seconds: self.unix_seconds,
             headers,
         })
     }

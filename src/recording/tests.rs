@@ -18,7 +18,7 @@ fn line(change: impl FnOnce(&mut serde_json::Value)) -> String {
         "slo": { "ttft_ns": ms(50), "ttft_from": "start", "objective": 0.99, "excuse": ["unauthorized"] },
         "body": "{}", "body_bytes": 2,
         "intended_ns": ms(1), "start_ns": ms(2), "connection": "new", "connect_ns": ms(1), "connected_ns": ms(1),
-        "head": { "at_ns": ms(3), "status": 200, "headers": [["content-type", "text/event-stream"]] },
+        "head": { "at_ns": ms(3), "unix_seconds": 1_767_225_600.5, "status": 200, "headers": [["content-type", "text/event-stream"]] },
         "chunks": [[ms(40), token("a")], [ms(60), token("b")], [ms(61), "data: [DO"], [ms(62), "NE]\n\n"]],
         "end": { "at_ns": ms(63), "how": "end" },
         "ended_ns": ms(63),
