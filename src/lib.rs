@@ -52,6 +52,7 @@ pub mod prompt;
 pub mod record;
 pub mod report;
 pub mod request;
+pub mod runner;
 pub mod runtime;
 pub mod schedule;
 pub mod sim;

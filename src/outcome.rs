@@ -24,10 +24,6 @@ impl Outcome {
             Self::Invalid(invalid) => invalid.as_str(),
         }
     }
-
-    pub const fn is_ok(self) -> bool {
-        matches!(self, Self::Ok)
-    }
 }
 
 impl fmt::Display for Outcome {
@@ -144,6 +140,8 @@ reasons! {
         TargetBusy = "target_busy",
         /// It waited a whole interval for places under `max_in_flight`.
         InFlight = "in_flight",
+        /// It came due while the process was stopped or starved.
+        Late = "late",
         /// The program was draining.
         Drain = "drain",
     }

@@ -29,6 +29,7 @@ const ORDER: &[&str] = &[
     "request",
     "burst",
     "metrics",
+    "runner",
     "supervisor",
     "board",
     "report",

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,8 +22,9 @@ use crate::{
     lag::Lag,
     metrics::Metrics,
     report::Report,
+    runner::{Event, What},
     runtime::Runtimes,
-    supervisor::{Event, Shared, Supervisor, What},
+    supervisor::{Shared, Supervisor},
 };
 
 /// Goodput below the objective.
@@ -105,7 +107,18 @@ impl OnceArgs {
             let json = serde_json::to_string_pretty(&reports).map_err(anyhow::Error::from)?;
             print(&(json + "\n"))?;
         }
-        let met = !reports.is_empty() && reports.iter().all(Report::objective_met);
+        let (planned, sound) = (
+            plan.series().count(),
+            reports.iter().filter(|report| report.is_sound()).count(),
+        );
+        if sound < planned {
+            return Err(anyhow!(
+                "no verdict: {} of {planned} bursts did not run, were cut short, or had requests that failed by our own doing",
+                planned - sound
+            )
+            .into());
+        }
+        let met = reports.iter().all(Report::objective_met);
         Ok(if met {
             ExitCode::SUCCESS
         } else {
@@ -137,14 +150,21 @@ async fn collect(
                 }
             }
             What::Ended(summary, _) => {
-                let report = Report::new(&watched.series, *summary);
+                let report = Report::new(&watched.series, Arc::unwrap_or_clone(summary));
                 if output == Output::Table {
                     progress.suspend(|| print(&format!("{}\n", report.text())))?;
                 }
                 reports.push(report);
             }
-            What::Skipped(skip) => {
-                tracing::warn!(probe = %watched.series.probe.name, reason = skip.as_str(), "burst skipped");
+            What::Skipped(skip, _) => {
+                let key = watched.series.key();
+                tracing::warn!(
+                    probe = %key.probe,
+                    target = %key.target,
+                    concurrency = key.concurrency,
+                    reason = skip.as_str(),
+                    "burst skipped"
+                );
             }
             What::Armed | What::NextDue(_) => {}
         }
