@@ -348,6 +348,43 @@ fn the_readmes_table_is_the_programs() {
 }
 
 #[test]
+fn the_readmes_mistakes_are_reported_as_it_says() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, shown) = readme.split_once("<!-- mistakes -->\n```\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mistakes = "targets: [{ name: llama, url: 'http://localhost:8000/v1', api: openai_chat, model: llama }]\nprobes:\n  - name: chat\n    every: 60\n    concurency: 16\n    targets: [lama]\n";
+    fs::write(folder.path().join("probes.yaml"), mistakes).unwrap();
+    let output = program()
+        .args(["check", "--config.file=probes.yaml"])
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said, format!("llm-probe-exporter: {shown}"));
+}
+
+#[test]
+fn the_readmes_configuration_loads() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, yaml) = readme.split_once("```yaml\ntargets:").unwrap();
+    let (yaml, _) = yaml.split_once("```").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("probes.yaml"), format!("targets:{yaml}")).unwrap();
+    let output = program()
+        .args(["check", "--config.file=probes.yaml"])
+        .current_dir(&folder)
+        .env("LLM_API_KEY", "key")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
 fn http_is_served_within_limits() {
     let exporter = Exporter::start(&schedule("requests: 1"), &[]);
     let huge = format!("X-Huge: {}\r\n", "x".repeat(1 << 20));

@@ -736,3 +736,12 @@ fn a_scrape_costs_no_more_than_the_encoder_of_prometheus() {
     assert!(ours < 1.5 * theirs);
     drop(held);
 }
+
+#[test]
+fn the_configuration_reserves_every_label_of_the_families() {
+    let mut missing: Vec<_> = reserved_labels()
+        .filter(|label| !crate::config::plan::RESERVED_LABELS.contains(label))
+        .collect();
+    missing.dedup();
+    assert!(missing.is_empty(), "{missing:?}");
+}
