@@ -58,6 +58,7 @@ pub mod recording;
 pub mod report;
 pub mod request;
 pub mod response;
+pub mod runner;
 pub mod runtime;
 pub mod schedule;
 pub mod sim;

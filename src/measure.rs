@@ -116,14 +116,6 @@ impl Measurement {
             intervals,
         }
     }
-
-    /// Output tokens a second that one user saw: 1 / ITL.
-    pub fn tokens_per_second_per_user(&self) -> Option<f64> {
-        self.itl
-            .map(Seconds::get)
-            .filter(|&itl| itl > 0.0)
-            .map(f64::recip)
-    }
 }
 
 /// The server's usage, less reasoning that was reported but never shown; else the number of deltas.

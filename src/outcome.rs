@@ -33,10 +33,6 @@ impl Outcome {
         let failed = Failure::named(text).map(Self::Failed);
         failed.or_else(|| Invalid::named(text).map(Self::Invalid))
     }
-
-    pub const fn is_ok(self) -> bool {
-        matches!(self, Self::Ok)
-    }
 }
 
 impl fmt::Display for Outcome {
@@ -168,6 +164,8 @@ reasons! {
         TargetBusy = "target_busy",
         /// It waited a whole interval for places under `max_in_flight`.
         InFlight = "in_flight",
+        /// It came due while the process was stopped or starved.
+        Late = "late",
         /// The program was draining.
         Drain = "drain",
     }

@@ -90,8 +90,7 @@ impl Record {
         Some(Seconds::between(self.timeline.start?, self.ended?))
     }
 
-    /// What a request that timed out before its first token had waited: it takes the place of a TTFT in
-    /// histograms, so that percentiles do not improve when requests time out.
+    /// What a request that timed out before its first token had waited.
     pub fn waited_in_vain(&self) -> Option<Seconds> {
         match self.outcome {
             Outcome::Failed(Failure::HeadersTimeout | Failure::FirstTokenTimeout) => self.elapsed(),

@@ -1,5 +1,7 @@
 //! What `once` prints of a burst: a table for people, JSON for scripts.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
@@ -20,7 +22,7 @@ pub struct Report {
     /// Share of requests that are to be good.
     objective: f64,
     /// The limits that make a request good, in seconds.
-    limits: Vec<(&'static str, Seconds)>,
+    limits: BTreeMap<&'static str, Seconds>,
     #[serde(flatten)]
     summary: Summary,
 }
@@ -53,6 +55,11 @@ impl Report {
 
     pub fn probe(&self) -> &Name {
         &self.probe
+    }
+
+    /// Whether every request counts: none was invalid by our own doing.
+    pub fn is_sound(&self) -> bool {
+        self.summary.invalid.is_empty()
     }
 
     /// Whether goodput reached the objective; a burst of which nothing could be judged did not.
@@ -169,12 +176,12 @@ impl Report {
         if !all.is_empty() {
             lines.push(format!("not ok: {}", all.join(", ")));
         }
-        lines.extend(
-            summary
-                .first_failure
-                .as_ref()
-                .map(|first| format!("first failure: {first}")),
-        );
+        for (what, first) in [
+            ("first failure", &summary.first_failure),
+            ("first of our own doing", &summary.first_invalid),
+        ] {
+            lines.extend(first.as_ref().map(|first| format!("{what}: {first}")));
+        }
         lines
     }
 }

@@ -32,6 +32,7 @@ const ORDER: &[&str] = &[
     "request",
     "burst",
     "metrics",
+    "runner",
     "supervisor",
     "board",
     "report",

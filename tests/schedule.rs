@@ -293,3 +293,98 @@ fn what_does_not_end_in_its_grace_is_cut() {
         "{log}"
     );
 }
+
+#[test]
+fn a_burst_that_waited_for_its_turn_does_not_make_the_next_one_missed() {
+    let simulator = Simulator::start(quick());
+    // The hog holds the one turn for about 700 ms of every 1.5 s; the quick one is due three times meanwhile.
+    let probes = "  - { name: hog, every: 1500ms, max_tokens: 600 }\n  - { name: quick, every: 200ms, max_tokens: 5 }\n";
+    let exporter = Exporter::start(&config(simulator.address, "", probes), &[]);
+    let quick = "probe=\"quick\"";
+    let samples = exporter.wait_for("it had to wait", |samples| {
+        samples.count("bursts_skipped_total", &[quick, "reason=\"target_busy\""]) >= 6
+    });
+    assert_eq!(
+        samples.count("bursts_skipped_total", &[quick, "reason=\"overlap\""]),
+        0
+    );
+    assert_eq!(
+        samples.count("slo_requests_total", &[quick, "slo=\"goodput\""]),
+        samples.count("slo_good_requests_total", &[quick, "slo=\"goodput\""])
+    );
+}
+
+#[test]
+fn a_burst_that_waited_for_its_places_does_not_make_the_next_one_missed() {
+    let simulator = Simulator::start(Settings {
+        slots: Some(64),
+        ..quick()
+    });
+    let address = simulator.address;
+    let config = format!(
+        "
+global: {{ max_in_flight: 4 }}
+targets:
+  - {{ name: one, url: 'http://{address}/v1', api: openai_chat, model: simulated }}
+  - {{ name: two, url: 'http://{address}/v1', api: openai_chat, model: simulated }}
+defaults: {{ prompt: {{ tokens: 8 }} }}
+probes:
+  - {{ name: hog, targets: [one], every: 1500ms, concurrency: 4, max_tokens: 600 }}
+  - {{ name: quick, targets: [two], every: 200ms, jitter: 50%, max_tokens: 5 }}
+"
+    );
+    let exporter = Exporter::start(&config, &[]);
+    let quick = "probe=\"quick\"";
+    let samples = exporter.wait_for("it had to wait", |samples| {
+        samples.count("bursts_skipped_total", &[quick, "reason=\"in_flight\""]) >= 3
+    });
+    assert_eq!(
+        samples.count("bursts_skipped_total", &[quick, "reason=\"overlap\""]),
+        0
+    );
+    assert_eq!(
+        samples.count("slo_requests_total", &[quick, "slo=\"goodput\""]),
+        samples.count("slo_good_requests_total", &[quick, "slo=\"goodput\""])
+    );
+}
+
+#[test]
+fn what_came_due_while_the_process_was_stopped_is_counted_and_not_judged() {
+    let simulator = Simulator::start(quick());
+    let probe = "  - { name: stopped, every: 300ms, max_tokens: 5 }\n";
+    let exporter = Exporter::start(&config(simulator.address, "", probe), &[]);
+    exporter.wait_for("a burst", |samples| samples.count("requests_total", &[]) >= 1);
+    exporter.process.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(3));
+    exporter.process.signal(Signal::CONT);
+    let samples = exporter.wait_for("it goes on", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"late\""]) >= 8
+    });
+    assert!(
+        samples.count("bursts_skipped_total", &["reason=\"overlap\""]) <= 1,
+        "at most the one that was cut in two"
+    );
+    let overlap = samples.count("bursts_skipped_total", &["reason=\"overlap\""]);
+    assert_eq!(
+        samples.count("slo_requests_total", &["slo=\"goodput\""]),
+        samples.count("requests_total", &[]) + overlap
+    );
+}
+
+#[test]
+fn a_drain_withholds_nothing() {
+    let simulator = Simulator::start(quick());
+    let probe = "  - { name: long, every: 1s, max_tokens: 2500 }\n";
+    let mut exporter = Exporter::start(&config(simulator.address, "", probe), &[]);
+    exporter.wait_for("a request is under way", |samples| {
+        samples.count("requests_in_flight", &[]) == 1
+    });
+    exporter.process.signal(Signal::TERM);
+    assert_eq!(exporter.process.wait().code(), Some(0));
+    let log = exporter.process.log();
+    let (_, draining) = log.split_once("message=draining").unwrap();
+    assert!(
+        draining.contains("ok=1") && !draining.contains("reason=overlap"),
+        "{log}"
+    );
+}

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod once;
+mod replay;
 mod serve;
 
 use std::{
@@ -144,10 +145,15 @@ impl LimitArgs {
 }
 
 impl ConfigArgs {
+    fn read(&self) -> Result<Plan, CliError> {
+        Ok(config::load(&self.config_file)?)
+    }
+
+    /// Reads it and logs what is doubtful about it.
     fn load(&self) -> Result<Plan, CliError> {
-        let plan = config::load(&self.config_file)?;
+        let plan = self.read()?;
         for warning in plan.warnings() {
-            tracing::warn!("{warning}");
+            tracing::warn!("{}", warning.in_one_line());
         }
         Ok(plan)
     }

@@ -1,12 +1,10 @@
 //! `once`: the probes, now, as a table; or a recording of them.
 
 use std::{
-    collections::HashMap,
-    fmt::Display,
-    fs::File,
-    io::{self, BufReader, IsTerminal},
-    path::{Path, PathBuf},
+    io::{self, IsTerminal},
+    path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,17 +18,19 @@ use tokio::{
 
 use super::{
     CliError, ConfigArgs, print,
+    replay::replayed,
     serve::{shutdown_signal, watch_lag},
 };
 use crate::{
-    config::plan::{Plan, SeriesKey, Slo},
+    config::plan::Plan,
     gate::Gate,
     lag::Lag,
     metrics::Metrics,
-    recording::{Recorded, Recorder, Requests, replay},
+    recording::Recorder,
     report::Report,
+    runner::{Event, What},
     runtime::Runtimes,
-    supervisor::{Event, Shared, Supervisor, What},
+    supervisor::{Shared, Supervisor},
     tape::Room,
 };
 
@@ -98,20 +98,22 @@ enum Output {
 
 impl OnceArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
-        let reports = match &self.replay {
-            Some(recording) => self.replayed(recording)?,
-            None => self.measured(runtimes)?,
+        let Some(recording) = &self.replay else {
+            return self.measured(runtimes);
         };
-        let met = !reports.is_empty() && reports.iter().all(Report::objective_met);
-        Ok(if met {
-            ExitCode::SUCCESS
-        } else {
-            BELOW_OBJECTIVE.into()
-        })
+        let plan = self.rejudge.then(|| self.config.load()).transpose()?;
+        let reports = replayed(recording, &self.probes, plan.as_ref())?;
+        if self.output == Output::Table {
+            for report in &reports {
+                print(&format!("{}\n", report.text()))?;
+            }
+        }
+        self.print_json(&reports)?;
+        verdict(&reports, reports.len())
     }
 
     /// Runs the probes.
-    fn measured(&self, runtimes: &Runtimes) -> Result<Vec<Report>, CliError> {
+    fn measured(&self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let plan = self
             .config
             .load()?
@@ -157,62 +159,7 @@ impl OnceArgs {
             let requests = recorder.finish().map_err(anyhow::Error::from)?;
             tracing::info!(requests, "recorded");
         }
-        Ok(reports)
-    }
-
-    /// Judges a recording.
-    fn replayed(&self, recording: &Path) -> Result<Vec<Report>, CliError> {
-        let wrong = |what: &dyn Display| CliError::usage(anyhow!("--replay={}: {what}", recording.display()));
-        let plan = self.rejudge.then(|| self.config.load()).transpose()?;
-        let series: Option<HashMap<SeriesKey, Slo>> = plan.map(|plan| {
-            plan.series()
-                .map(|series| (series.key(), series.step.slo.clone()))
-                .collect()
-        });
-        let wanted = |recorded: &Recorded| {
-            let probe = recorded.key.probe.as_str();
-            self.probes.is_empty() || self.probes.iter().any(|name| name == probe)
-        };
-        let objectives = |recorded: &Recorded| match &series {
-            _ if !wanted(recorded) => None,
-            None => Some(recorded.slo.clone()),
-            Some(series) => series.get(&recorded.key).cloned(),
-        };
-        let file = File::open(recording).map_err(|error| wrong(&error))?;
-        let requests =
-            Requests::open(BufReader::new(file), Instant::now()).map_err(|problem| wrong(&problem))?;
-        let replay = replay(requests, objectives).map_err(|problem| wrong(&problem))?;
-        let is_there = |name: &String| (replay.reports.iter()).any(|report| report.probe().as_str() == name);
-        if let Some(missing) = self.probes.iter().find(|name| !is_there(name)) {
-            return Err(wrong(&format!("no request of a probe `{missing}` to be judged")));
-        }
-        if replay.reports.is_empty() {
-            tracing::warn!("the recording holds no request to be judged");
-        }
-        if self.rejudge && self.probes.is_empty() && replay.passed_over > 0 {
-            let requests = replay.passed_over;
-            tracing::warn!(
-                requests,
-                "left out: the configuration does not have their probe, target and concurrency"
-            );
-        }
-        for difference in &replay.differences {
-            tracing::warn!("{difference}");
-        }
-        if replay.different > 0 {
-            tracing::warn!(requests = replay.different, "read otherwise than they were live");
-        }
-        if replay.truncated > 0 {
-            let requests = replay.truncated;
-            tracing::warn!(requests, "left out: not all of their bytes were recorded");
-        }
-        if self.output == Output::Table {
-            for report in &replay.reports {
-                print(&format!("{}\n", report.text()))?;
-            }
-        }
-        self.print_json(&replay.reports)?;
-        Ok(replay.reports)
+        verdict(&reports, plan.series().count())
     }
 
     fn print_json(&self, reports: &[Report]) -> Result<(), CliError> {
@@ -222,6 +169,24 @@ impl OnceArgs {
         }
         Ok(())
     }
+}
+
+/// The exit code, where all bursts that were planned count.
+fn verdict(reports: &[Report], planned: usize) -> Result<ExitCode, CliError> {
+    let sound = reports.iter().filter(|report| report.is_sound()).count();
+    if sound < planned {
+        return Err(anyhow!(
+            "no verdict: {} of {planned} bursts did not run, were cut short, or had requests that failed by our own doing",
+            planned - sound
+        )
+        .into());
+    }
+    let met = reports.iter().all(Report::objective_met);
+    Ok(if met {
+        ExitCode::SUCCESS
+    } else {
+        BELOW_OBJECTIVE.into()
+    })
 }
 
 /// Shows each burst as it ends, and the requests as they do.
@@ -251,14 +216,21 @@ async fn collect(
                 }
             }
             What::Ended(summary, _) => {
-                let report = Report::new(&watched.series, *summary);
+                let report = Report::new(&watched.series, Arc::unwrap_or_clone(summary));
                 if output == Output::Table {
                     progress.suspend(|| print(&format!("{}\n", report.text())))?;
                 }
                 reports.push(report);
             }
-            What::Skipped(skip) => {
-                tracing::warn!(probe = %watched.series.probe.name, reason = skip.as_str(), "burst skipped");
+            What::Skipped(skip, _) => {
+                let key = watched.series.key();
+                tracing::warn!(
+                    probe = %key.probe,
+                    target = %key.target,
+                    concurrency = key.concurrency,
+                    reason = skip.as_str(),
+                    "burst skipped"
+                );
             }
             What::Armed | What::NextDue(_) => {}
         }

@@ -4,10 +4,11 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
+    str::FromStr,
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Args;
 use tokio::{
     net::TcpListener,
@@ -52,7 +53,7 @@ pub(super) struct ServeArgs {
         env = "LLM_PROBE_WEB_LISTEN_ADDRESS",
         default_value = ":9850"
     )]
-    listen: Vec<String>,
+    listen: Vec<ListenAddress>,
 }
 
 impl ServeArgs {
@@ -60,36 +61,31 @@ impl ServeArgs {
         let plan = self.config.load()?;
         let exporter = Exporter::new(&plan, runtimes)?;
         self.limit.check(exporter.metrics.samples())?;
-        let addresses = self
-            .listen
-            .iter()
-            .map(|text| address(text))
-            .collect::<Result<Vec<_>, _>>();
-        let addresses = addresses.map_err(CliError::usage)?;
-        runtimes.service.block_on(exporter.run(
-            &addresses,
-            runtimes.measure.handle(),
-            Arming::AtFirstScrape,
-        ))?;
+        runtimes.service.block_on(async {
+            let listeners = listen(&self.listen).await?;
+            exporter
+                .run(listeners, runtimes.measure.handle(), Arming::AtFirstScrape)
+                .await
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// `:9850`, `127.0.0.1:9850`, `[::1]:9850`, `localhost:9850`.
-fn address(text: &str) -> anyhow::Result<String> {
-    let shown = if text.starts_with(':') {
-        format!("[::]{text}")
-    } else {
-        text.to_owned()
-    };
-    let port = shown
-        .rsplit_once(':')
-        .and_then(|(_, port)| port.parse::<u16>().ok());
-    match port {
-        Some(_) => Ok(shown),
-        None => Err(anyhow!(
-            "--web.listen-address={text}: write [HOST]:PORT, for example :9850 or 127.0.0.1:9850"
-        )),
+/// Where to listen: `:9850` (every address), `127.0.0.1:9850`, `[::1]:9850`, `localhost:9850`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListenAddress(String);
+
+impl FromStr for ListenAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+        let is_address = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+        if port.parse::<u16>().is_err() || !is_address {
+            return Err("write [HOST]:PORT, for example :9850, 127.0.0.1:9850 or [::1]:9850");
+        }
+        let host = if host.is_empty() { "[::]" } else { host };
+        Ok(Self(format!("{host}:{port}")))
     }
 }
 
@@ -138,7 +134,7 @@ impl Exporter {
     /// Serves until a signal, then drains.
     pub(super) async fn run(
         self,
-        addresses: &[String],
+        listeners: Vec<TcpListener>,
         measure: &Handle,
         arming: Arming,
     ) -> Result<(), CliError> {
@@ -154,8 +150,7 @@ impl Exporter {
         );
         let (router, web) = (app.router(), TaskTracker::new());
         let web_stop = CancellationToken::new();
-        for address in addresses {
-            let listener = listen(address).await?;
+        for listener in listeners {
             let shown = listener.local_addr()?;
             tracing::info!(address = %shown, "listening");
             web.spawn(web::serve(listener, router.clone(), web_stop.clone()));
@@ -193,7 +188,16 @@ pub(super) async fn watch_lag(lag: Lag, metrics: Metrics) {
     }
 }
 
-async fn listen(address: &str) -> anyhow::Result<TcpListener> {
+/// Listens on every address, or on none.
+pub(super) async fn listen(addresses: &[ListenAddress]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.push(bind(address).await?);
+    }
+    Ok(listeners)
+}
+
+async fn bind(ListenAddress(address): &ListenAddress) -> anyhow::Result<TcpListener> {
     let bound = match TcpListener::bind(address).await {
         // A kernel without IPv6 has no "every address" of it.
         Err(error) if error.kind() == io::ErrorKind::Unsupported || is_no_ipv6(&error) => {

@@ -111,7 +111,7 @@ impl Line {
         record.timeline.connected = self.connected_ns.map(since_start).transpose()?;
         record.connection = self.connection.map(|state| connection(&state)).transpose()?;
         let outcome = outcome(&self.outcome)?;
-        if outcome.is_ok() && tape.head.is_none() {
+        if outcome == Outcome::Ok && tape.head.is_none() {
             return Err("an outcome of ok, but no head".into());
         }
         Ok(Recorded {
