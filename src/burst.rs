@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,7 @@ use crate::{
     lag::Lag,
     load::Volume,
     measure::Measurement,
+    outcome::Outcome,
     record::Record,
     request::{Endpoint, Request},
     summary::{Judged, Summary, Tally},
@@ -174,6 +175,7 @@ impl Shared {
         } else {
             Instant::now()
         };
+        let mut failures: u32 = 0;
         loop {
             let Some((number, body)) = prepared.take().or_else(|| self.prepare()) else {
                 return;
@@ -186,7 +188,11 @@ impl Shared {
                 timeouts: self.series.probe.timeouts,
                 in_flight: Arc::clone(&self.in_flight),
             };
-            request.run(&self.endpoint, deliver.clone()).await;
+            match request.run(&self.endpoint, deliver.clone()).await {
+                Outcome::Ok => failures = 0,
+                Outcome::Failed(_) | Outcome::Invalid(_) => failures += 1,
+            }
+            sleep(self.volume.pause(failures)).await;
             intended = Instant::now();
         }
     }

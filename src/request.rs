@@ -58,12 +58,12 @@ impl From<TransportError> for Ended {
 
 impl Request {
     /// Sends the request and delivers exactly one record of it: also when this future is dropped half-way
-    /// (then it was cancelled) or panics (a defect of ours).
+    /// (then it was cancelled) or panics (a defect of ours). Tells how it ended.
     pub fn run(
         self,
         endpoint: &Endpoint,
         deliver: UnboundedSender<Record>,
-    ) -> impl Future<Output = ()> + Send {
+    ) -> impl Future<Output = Outcome> + Send {
         // Not in the future's own code, which runs only when it is polled.
         let mut pending = Pending {
             record: Record::new(self.number, self.warmup, self.intended),
@@ -82,6 +82,7 @@ impl Request {
                 Err(Ended(outcome, detail)) => (outcome, Some(presentable(&endpoint.client.redact(detail)))),
             };
             pending.finish(outcome, detail);
+            outcome
         }
     }
 
@@ -169,7 +170,7 @@ impl Request {
         } else {
             (first_token, Failure::HeadersTimeout)
         };
-        if connect < limit {
+        if connect <= limit {
             if let Ok(sent) = timeout_at(start + connect, &mut sending).await {
                 return Ok(sent);
             }

@@ -388,3 +388,18 @@ fn a_drain_withholds_nothing() {
         "{log}"
     );
 }
+
+#[test]
+fn a_burst_that_lasts_does_not_hammer_an_endpoint_that_fails_at_once() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = free.local_addr().unwrap();
+    drop(free);
+    let probe = "  - { name: lasts, every: 4s, concurrency: 2, duration: 2s }\n";
+    let exporter = Exporter::start(&config(nobody, "", probe), &[]);
+    let samples = exporter.wait_for("the burst has ended", |samples| {
+        !samples.sum("burst_peak_in_flight", &[]).is_nan()
+    });
+    // 0, 100, 300, 700, 1500 ms: five each; thousands without a pause.
+    let requests = samples.count("requests_total", &[]);
+    assert!((4..=12).contains(&requests), "{requests} requests");
+}

@@ -15,6 +15,7 @@ use tokio::{
     runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::{mpsc::unbounded_channel, watch},
+    task::JoinHandle,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -104,6 +105,8 @@ pub(super) struct Exporter {
     metrics: Metrics,
     pub(super) board: Board,
     lag: Lag,
+    /// Ends when all that was told is in the books.
+    books: JoinHandle<()>,
 }
 
 impl Exporter {
@@ -122,12 +125,13 @@ impl Exporter {
         let supervisor = Supervisor::new(plan, &shared)?;
         metrics.config_loaded(unix_now());
         let board = Board::of(&supervisor);
-        runtimes.service.spawn(board.clone().keep(told));
+        let books = runtimes.service.spawn(board.clone().keep(told));
         Ok(Self {
             supervisor,
             metrics,
             board,
             lag: shared.lag,
+            books,
         })
     }
 
@@ -174,6 +178,11 @@ impl Exporter {
         life.send_replace(Life::Draining);
         tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
         self.supervisor.drain(GRACE).await;
+        // Nobody tells anything any more: what was told last is written down before the end.
+        drop(self.supervisor);
+        if let Err(error) = self.books.await {
+            tracing::error!(%error, "the last bursts are not in the books");
+        }
         beating.abort();
         web_stop.cancel();
         web.wait().await;
