@@ -84,7 +84,7 @@ enum Command {
     /// Run the probes once, now, and print a table per burst.
     Once(once::OnceArgs),
     /// Run a simulated inference server.
-    Simulate(sim::SimulateArgs),
+    Simulate(Box<sim::SimulateArgs>),
     /// Show what the exporter does: three probes at three simulated servers.
     Demo(demo::DemoArgs),
     /// Print every metric family: name, type, labels, meaning.
@@ -218,7 +218,7 @@ impl Cli {
                 let _runtime = runtimes.service.enter();
                 runtimes
                     .service
-                    .block_on(sim::simulate(args, serve::shutdown_signal()?))?;
+                    .block_on(sim::simulate(*args, serve::shutdown_signal()?))?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Demo(args) => args.run(runtimes),
