@@ -142,6 +142,9 @@ impl<'a, 'b> Stream<'a, 'b> {
                 self.drip().await?;
                 let last = last_ends && to == total && !here;
                 self.put(Part::Tokens { from, to }, last).await?;
+                if self.orders.drip.is_some() {
+                    self.dripped = Some(Instant::now());
+                }
                 from = to;
                 if to == thoughts {
                     for part in wire.turning() {
@@ -264,12 +267,13 @@ impl<'a, 'b> Stream<'a, 'b> {
         let Some(time) = self.orders.drip else {
             return Ok(());
         };
-        if let Some(last) = self.dripped {
-            let left = (last + time).saturating_duration_since(Instant::now());
-            pause(self.outlet, left).await?;
+        match self.dripped {
+            Some(last) => {
+                let left = (last + time).saturating_duration_since(Instant::now());
+                pause(self.outlet, left).await
+            }
+            None => Ok(()),
         }
-        self.dripped = Some(Instant::now());
-        Ok(())
     }
 
     fn is_at(&self, place: Place) -> bool {
