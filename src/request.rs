@@ -18,11 +18,11 @@ use tokio::{
 
 use crate::{
     client::{Answer, Client, LONG_WAY, Marks, TransportError},
-    config::plan::Timeouts,
+    config::plan::{TextMode, Timeouts},
     dialect::{ApiError, Decoder, Delta, Dialect, error_in},
     gate::{Gate, Turn},
     outcome::{Failure, Invalid, Outcome},
-    record::{ConnectionState, Record},
+    record::{ConnectionState, Record, presentable},
 };
 
 /// How long the body is read after the last thing that the protocol says, for the connection's sake.
@@ -37,6 +37,7 @@ const ERROR_BODY_TIME: Duration = Duration::from_secs(2);
 pub struct Endpoint {
     pub client: Client,
     pub dialect: Dialect,
+    pub text_mode: TextMode,
     pub gate: Gate,
 }
 
@@ -49,6 +50,8 @@ pub struct Request {
     pub intended: Instant,
     pub body: Bytes,
     pub timeouts: Timeouts,
+    /// Whether the text of a good answer is kept.
+    pub keep_text: bool,
     /// Counts the requests under way.
     pub in_flight: Arc<AtomicI64>,
 }
@@ -103,7 +106,10 @@ impl Request {
         record.timeline.headers = Some(Instant::now());
         record.status = Some(answer.status().as_u16());
         check_head(&mut answer, endpoint.dialect, start + self.timeouts.total).await?;
-        self.read(&mut answer, endpoint.dialect, start, record).await
+        let decoder = Decoder::new(endpoint.dialect)
+            .text_mode(endpoint.text_mode)
+            .keeping_text(self.keep_text);
+        self.read(&mut answer, decoder, start, record).await
     }
 
     /// Waits for the response head. A pooled connection that turns out to be dead is no failure of the
@@ -190,11 +196,10 @@ impl Request {
     async fn read(
         &self,
         answer: &mut Answer,
-        dialect: Dialect,
+        mut decoder: Decoder,
         start: Instant,
         record: &mut Record,
     ) -> Result<(), Ended> {
-        let mut decoder = Decoder::new(dialect);
         let mut heard = Heard::default();
         loop {
             let (deadline, missed) = self.deadline(start, record, &heard);
@@ -252,7 +257,10 @@ impl Request {
                 Failure::Empty,
                 "the answer ended well, but said nothing",
             )),
-            (Some(_), Some(_)) => Ok(()),
+            (Some(_), Some(_)) => {
+                record.text = decoder.into_transcript();
+                Ok(())
+            }
         }
     }
 
@@ -307,7 +315,7 @@ impl Heard {
         record.server_phases.update(delta.server_phases);
         if let Some(output) = delta.output {
             if record.timeline.first.is_none() {
-                record.first_delta_tokens = delta.usage.output;
+                record.first_delta = delta.usage;
             }
             record.open_reasoning |= output.is_reasoning();
             record.timeline.output(at, output.is_visible());
@@ -387,28 +395,6 @@ async fn short_body(answer: &mut Answer, latest: Instant) -> Vec<u8> {
     body
 }
 
-/// Text of an endpoint, fit for a line of a log: without control characters, at most
-/// [`Record::MAX_DETAIL`] bytes.
-fn presentable(text: &str) -> String {
-    let mut short = String::new();
-    for word in text
-        .split(|c: char| c.is_control() || c.is_whitespace())
-        .filter(|word| !word.is_empty())
-    {
-        if !short.is_empty() {
-            short.push(' ');
-        }
-        short.push_str(word);
-        if short.len() > Record::MAX_DETAIL {
-            let end = short.floor_char_boundary(Record::MAX_DETAIL - '…'.len_utf8());
-            short.truncate(end);
-            short.push('…');
-            break;
-        }
-    }
-    short
-}
-
 /// Delivers its record when it is finished, and otherwise when it is dropped.
 struct Pending {
     record: Record,
@@ -459,21 +445,5 @@ impl<'a> UnderWay<'a> {
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_text_is_made_presentable() {
-        assert_eq!(presentable("a\r\n\u{1b}[31mb\0  c"), "a [31mb c");
-        let long = presentable(&"é".repeat(2000));
-        assert!(
-            long.len() <= Record::MAX_DETAIL && long.ends_with('…'),
-            "{}",
-            long.len()
-        );
     }
 }

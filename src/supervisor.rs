@@ -21,7 +21,6 @@ use crate::{
     client::{Client, ClientError},
     clock::unix_now,
     config::plan::{Plan, Probe, Series, Target},
-    dialect::Dialect,
     gate::Gate,
     lag::Lag,
     metrics::{Metrics, SeriesMetrics},
@@ -127,6 +126,7 @@ impl Supervisor {
                     steps: probe.steps.iter().map(watch).collect(),
                     asked: AtomicU64::new(0),
                     lag: shared.lag.clone(),
+                    blocking: shared.blocking.clone(),
                     events: shared.events.clone(),
                     drain: drain.clone(),
                     abort: abort.clone(),
@@ -202,7 +202,8 @@ impl Reached {
         })?;
         let endpoint = Endpoint {
             client,
-            dialect: Dialect::from(target.api),
+            dialect: target.api,
+            text_mode: target.text_mode,
             gate: shared.gate.clone(),
         };
         let turn = (!target.share).then(|| Arc::new(Semaphore::new(1)));
@@ -225,6 +226,7 @@ struct Runner {
     /// Requests so far.
     asked: AtomicU64,
     lag: Lag,
+    blocking: Handle,
     events: UnboundedSender<Event>,
     drain: CancellationToken,
     abort: CancellationToken,
@@ -332,6 +334,7 @@ impl Runner {
             endpoint: Arc::clone(&self.endpoint),
             in_flight: step.metrics.in_flight(),
             lag: self.lag.clone(),
+            blocking: self.blocking.clone(),
             asked_before: self.asked.load(Ordering::Relaxed),
             cancel: self.abort.clone(),
         };
