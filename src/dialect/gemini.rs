@@ -92,16 +92,15 @@ struct FunctionCall<'a> {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Metadata {
-    #[serde(default)]
-    prompt_token_count: Option<Count>,
-    #[serde(default)]
-    cached_content_token_count: Option<Count>,
-    #[serde(default)]
-    candidates_token_count: Option<Count>,
-    #[serde(default)]
-    thoughts_token_count: Option<Count>,
+    #[serde(rename = "promptTokenCount", default)]
+    prompt: Option<Count>,
+    #[serde(rename = "cachedContentTokenCount", default)]
+    cached: Option<Count>,
+    #[serde(rename = "candidatesTokenCount", default)]
+    candidates: Option<Count>,
+    #[serde(rename = "thoughtsTokenCount", default)]
+    thoughts: Option<Count>,
 }
 
 /// The two parts of the output; a chunk may leave out what has not changed.
@@ -113,14 +112,14 @@ pub(super) struct Counted {
 
 impl Counted {
     fn usage(&mut self, metadata: &Metadata) -> Usage {
-        self.candidates = metadata.candidates_token_count.or(self.candidates);
-        self.thoughts = metadata.thoughts_token_count.or(self.thoughts);
+        self.candidates = metadata.candidates.or(self.candidates);
+        self.thoughts = metadata.thoughts.or(self.thoughts);
         let parts = [self.candidates, self.thoughts];
         let known = parts.iter().any(Option::is_some);
         let total = parts.iter().flatten().map(|Count(count)| count).sum();
         Usage {
-            prompt: tokens(metadata.prompt_token_count),
-            cached_prompt: tokens(metadata.cached_content_token_count),
+            prompt: tokens(metadata.prompt),
+            cached_prompt: tokens(metadata.cached),
             output: known.then_some(Tokens(total)),
             reasoning: tokens(self.thoughts),
         }

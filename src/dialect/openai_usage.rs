@@ -101,12 +101,12 @@ pub(super) struct Timings {
 #[derive(Deserialize)]
 pub(super) struct Metrics {
     /// From the arrival of the request, waiting included.
-    #[serde(default)]
-    time_to_first_token_ms: Option<f64>,
-    #[serde(default)]
-    queue_time_ms: Option<f64>,
-    #[serde(default)]
-    generation_time_ms: Option<f64>,
+    #[serde(rename = "time_to_first_token_ms", default)]
+    ttft: Option<f64>,
+    #[serde(rename = "queue_time_ms", default)]
+    queue: Option<f64>,
+    #[serde(rename = "generation_time_ms", default)]
+    generation: Option<f64>,
 }
 
 pub(super) fn tokens(count: Option<Count>) -> Option<Tokens> {
@@ -164,12 +164,12 @@ impl Timings {
 impl Metrics {
     fn phases(&self) -> ServerPhases {
         let prompt = self
-            .time_to_first_token_ms
-            .map(|ttft| milliseconds(ttft - self.queue_time_ms.unwrap_or(0.0)));
+            .ttft
+            .map(|ttft| milliseconds(ttft - self.queue.unwrap_or(0.0)));
         ServerPhases {
-            load: self.queue_time_ms.map(milliseconds),
+            load: self.queue.map(milliseconds),
             prompt,
-            decode: self.generation_time_ms.map(milliseconds),
+            decode: self.generation.map(milliseconds),
         }
     }
 }

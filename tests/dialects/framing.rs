@@ -55,174 +55,179 @@ fn assert_frames(framing: Framing, case: &str, bytes: &[u8], expected: &[(&str, 
     }
 }
 
+/// What it shows, the bytes, the frames.
+type Case<'a> = (&'a str, &'a [u8], &'a [(&'a str, &'a str, bool)]);
+
+const EVENTS: &[Case<'_>] = &[
+    (
+        "LF",
+        b"data: a\n\ndata: b\n\n",
+        &[("", "a", false), ("", "b", false)],
+    ),
+    (
+        "CRLF",
+        b"data: a\r\n\r\ndata: b\r\n\r\n",
+        &[("", "a", false), ("", "b", false)],
+    ),
+    (
+        "CR",
+        b"data: a\r\rdata: b\r\r",
+        &[("", "a", false), ("", "b", false)],
+    ),
+    (
+        "all three",
+        b"data: a\r\n\ndata: b\r\r\ndata: c\n\r",
+        &[("", "a", false), ("", "b", false), ("", "c", false)],
+    ),
+    ("no space", b"data:a\n\n", &[("", "a", false)]),
+    (
+        "two spaces, of which one stays",
+        b"data:  a\n\n",
+        &[("", " a", false)],
+    ),
+    ("a tab is no space", b"data:\ta\n\n", &[("", "\ta", false)]),
+    ("several lines", b"data: {\ndata: }\n\n", &[("", "{\n}", false)]),
+    (
+        "comments before and inside",
+        b": hi\n\n:\ndata: a\n: there\ndata: b\n\n",
+        &[("", "a\nb", false)],
+    ),
+    ("byte order mark", b"\xef\xbb\xbfdata: a\n\n", &[("", "a", false)]),
+    ("half a byte order mark", b"\xef\xbbdata: a\n\n", &[]),
+    (
+        "blank events",
+        b"\n\n\r\n\r\ndata: a\n\n\n\n",
+        &[("", "a", false)],
+    ),
+    ("empty data", b"data\n\ndata:\n\ndata: \n\n", &[]),
+    (
+        "no final blank line",
+        b"data: a\n\ndata: b\n",
+        &[("", "a", false), ("", "b", true)],
+    ),
+    (
+        "no final end of line",
+        b"data: a\n\ndata: b",
+        &[("", "a", false), ("", "b", true)],
+    ),
+    (
+        "[DONE] with CRLF",
+        b"data: [DONE]\r\n\r\n",
+        &[("", "[DONE]", false)],
+    ),
+    (
+        "data after [DONE]",
+        b"data: [DONE]\n\ndata: a\n\n",
+        &[("", "[DONE]", false), ("", "a", false)],
+    ),
+    ("end within JSON", b"data: {\"a\":", &[("", "{\"a\":", true)]),
+    (
+        "end within a character",
+        b"data: \xf0\x9f",
+        &[("", "\u{fffd}", true)],
+    ),
+    (
+        "event before data",
+        b"event: ping\ndata: {}\n\ndata: a\n\n",
+        &[("ping", "{}", false), ("", "a", false)],
+    ),
+    (
+        "event after data",
+        b"data: {}\nevent: ping\n\n",
+        &[("ping", "{}", false)],
+    ),
+    (
+        "two names, of which the last stands",
+        b"event: a\nevent: b\ndata: c\n\n",
+        &[("b", "c", false)],
+    ),
+    (
+        "id and retry",
+        b"id: 7\nretry: 10\ndata: a\n\n",
+        &[("", "a", false)],
+    ),
+    (
+        "unknown fields, and none",
+        b"foo: bar\nfoo\n data: no\ndata: a\n\n",
+        &[("", "a", false)],
+    ),
+    ("a field's name has case", b"Data: a\n\n", &[]),
+    (
+        "error field",
+        b"error: {\"code\":500}\n\n",
+        &[("error", "{\"code\":500}", false)],
+    ),
+    (
+        "error field amid an event",
+        b"data: a\nerror: b\n\n",
+        &[("error", "b", false), ("", "a", false)],
+    ),
+    (
+        "three events in one read",
+        b"data: a\n\ndata: b\n\ndata: c\n\n",
+        &[("", "a", false), ("", "b", false), ("", "c", false)],
+    ),
+    (
+        "line separators of Unicode are text",
+        "data: \u{2028}\u{2029}\u{85}\n\n".as_bytes(),
+        &[("", "\u{2028}\u{2029}\u{85}", false)],
+    ),
+    (
+        "characters of every length",
+        "data: aé€🦀\n\n".as_bytes(),
+        &[("", "aé€🦀", false)],
+    ),
+    ("colons", b"data: a: b:\n\n", &[("", "a: b:", false)]),
+    ("NUL", b"data: a\0b\n\n", &[("", "a\0b", false)]),
+    ("nothing", b"", &[]),
+];
+
+const LINES: &[Case<'_>] = &[
+    (
+        "LF",
+        b"{\"a\":1}\n{}\n",
+        &[("", "{\"a\":1}", false), ("", "{}", false)],
+    ),
+    ("CRLF", b"{}\r\n{}\r\n", &[("", "{}", false), ("", "{}", false)]),
+    (
+        "without the last LF",
+        b"{}\n{\"done\":true}",
+        &[("", "{}", false), ("", "{\"done\":true}", true)],
+    ),
+    ("blank lines", b"\n\r\n  \n{}\n\n", &[("", "{}", false)]),
+    (
+        "three in one read",
+        b"{}\n[]\n1\n",
+        &[("", "{}", false), ("", "[]", false), ("", "1", false)],
+    ),
+    (
+        "end within JSON",
+        b"{}\n{\"a",
+        &[("", "{}", false), ("", "{\"a", true)],
+    ),
+    (
+        "line separators of Unicode are text",
+        "\"\u{2028}\"\n".as_bytes(),
+        &[("", "\"\u{2028}\"", false)],
+    ),
+    (
+        "an SSE event is no line of JSON, but a line",
+        b"data: {}\n\n",
+        &[("", "data: {}", false)],
+    ),
+    ("nothing", b"", &[]),
+];
+
 #[test]
 fn server_sent_events() {
-    let cases: &[(&str, &[u8], &[(&str, &str, bool)])] = &[
-        (
-            "LF",
-            b"data: a\n\ndata: b\n\n",
-            &[("", "a", false), ("", "b", false)],
-        ),
-        (
-            "CRLF",
-            b"data: a\r\n\r\ndata: b\r\n\r\n",
-            &[("", "a", false), ("", "b", false)],
-        ),
-        (
-            "CR",
-            b"data: a\r\rdata: b\r\r",
-            &[("", "a", false), ("", "b", false)],
-        ),
-        (
-            "all three",
-            b"data: a\r\n\ndata: b\r\r\ndata: c\n\r",
-            &[("", "a", false), ("", "b", false), ("", "c", false)],
-        ),
-        ("no space", b"data:a\n\n", &[("", "a", false)]),
-        (
-            "two spaces, of which one stays",
-            b"data:  a\n\n",
-            &[("", " a", false)],
-        ),
-        ("a tab is no space", b"data:\ta\n\n", &[("", "\ta", false)]),
-        ("several lines", b"data: {\ndata: }\n\n", &[("", "{\n}", false)]),
-        (
-            "comments before and inside",
-            b": hi\n\n:\ndata: a\n: there\ndata: b\n\n",
-            &[("", "a\nb", false)],
-        ),
-        ("byte order mark", b"\xef\xbb\xbfdata: a\n\n", &[("", "a", false)]),
-        ("half a byte order mark", b"\xef\xbbdata: a\n\n", &[]),
-        (
-            "blank events",
-            b"\n\n\r\n\r\ndata: a\n\n\n\n",
-            &[("", "a", false)],
-        ),
-        ("empty data", b"data\n\ndata:\n\ndata: \n\n", &[]),
-        (
-            "no final blank line",
-            b"data: a\n\ndata: b\n",
-            &[("", "a", false), ("", "b", true)],
-        ),
-        (
-            "no final end of line",
-            b"data: a\n\ndata: b",
-            &[("", "a", false), ("", "b", true)],
-        ),
-        (
-            "[DONE] with CRLF",
-            b"data: [DONE]\r\n\r\n",
-            &[("", "[DONE]", false)],
-        ),
-        (
-            "data after [DONE]",
-            b"data: [DONE]\n\ndata: a\n\n",
-            &[("", "[DONE]", false), ("", "a", false)],
-        ),
-        ("end within JSON", b"data: {\"a\":", &[("", "{\"a\":", true)]),
-        (
-            "end within a character",
-            b"data: \xf0\x9f",
-            &[("", "\u{fffd}", true)],
-        ),
-        (
-            "event before data",
-            b"event: ping\ndata: {}\n\ndata: a\n\n",
-            &[("ping", "{}", false), ("", "a", false)],
-        ),
-        (
-            "event after data",
-            b"data: {}\nevent: ping\n\n",
-            &[("ping", "{}", false)],
-        ),
-        (
-            "two names, of which the last stands",
-            b"event: a\nevent: b\ndata: c\n\n",
-            &[("b", "c", false)],
-        ),
-        (
-            "id and retry",
-            b"id: 7\nretry: 10\ndata: a\n\n",
-            &[("", "a", false)],
-        ),
-        (
-            "unknown fields, and none",
-            b"foo: bar\nfoo\n data: no\ndata: a\n\n",
-            &[("", "a", false)],
-        ),
-        ("a field's name has case", b"Data: a\n\n", &[]),
-        (
-            "error field",
-            b"error: {\"code\":500}\n\n",
-            &[("error", "{\"code\":500}", false)],
-        ),
-        (
-            "error field amid an event",
-            b"data: a\nerror: b\n\n",
-            &[("error", "b", false), ("", "a", false)],
-        ),
-        (
-            "three events in one read",
-            b"data: a\n\ndata: b\n\ndata: c\n\n",
-            &[("", "a", false), ("", "b", false), ("", "c", false)],
-        ),
-        (
-            "line separators of Unicode are text",
-            "data: \u{2028}\u{2029}\u{85}\n\n".as_bytes(),
-            &[("", "\u{2028}\u{2029}\u{85}", false)],
-        ),
-        (
-            "characters of every length",
-            "data: aé€🦀\n\n".as_bytes(),
-            &[("", "aé€🦀", false)],
-        ),
-        ("colons", b"data: a: b:\n\n", &[("", "a: b:", false)]),
-        ("NUL", b"data: a\0b\n\n", &[("", "a\0b", false)]),
-        ("nothing", b"", &[]),
-    ];
-    for (case, bytes, expected) in cases {
+    for (case, bytes, expected) in EVENTS {
         assert_frames(Framing::Sse, case, bytes, expected);
     }
 }
 
 #[test]
 fn lines_of_json() {
-    let cases: &[(&str, &[u8], &[(&str, &str, bool)])] = &[
-        (
-            "LF",
-            b"{\"a\":1}\n{}\n",
-            &[("", "{\"a\":1}", false), ("", "{}", false)],
-        ),
-        ("CRLF", b"{}\r\n{}\r\n", &[("", "{}", false), ("", "{}", false)]),
-        (
-            "without the last LF",
-            b"{}\n{\"done\":true}",
-            &[("", "{}", false), ("", "{\"done\":true}", true)],
-        ),
-        ("blank lines", b"\n\r\n  \n{}\n\n", &[("", "{}", false)]),
-        (
-            "three in one read",
-            b"{}\n[]\n1\n",
-            &[("", "{}", false), ("", "[]", false), ("", "1", false)],
-        ),
-        (
-            "end within JSON",
-            b"{}\n{\"a",
-            &[("", "{}", false), ("", "{\"a", true)],
-        ),
-        (
-            "line separators of Unicode are text",
-            "\"\u{2028}\"\n".as_bytes(),
-            &[("", "\"\u{2028}\"", false)],
-        ),
-        (
-            "an SSE event is no line of JSON, but a line",
-            b"data: {}\n\n",
-            &[("", "data: {}", false)],
-        ),
-        ("nothing", b"", &[]),
-    ];
-    for (case, bytes, expected) in cases {
+    for (case, bytes, expected) in LINES {
         assert_frames(Framing::Ndjson, case, bytes, expected);
     }
 }

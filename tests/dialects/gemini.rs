@@ -7,8 +7,7 @@ use crate::{delta, hear, is_malformed, usage};
 fn body(frames: &[&str]) -> String {
     frames
         .iter()
-        .map(|frame| format!("data: {frame}\r\n\r\n"))
-        .collect()
+        .fold(String::new(), |body, frame| body + "data: " + frame + "\r\n\r\n")
 }
 
 const THOUGHT: &str = r#"{"candidates":[{"content":{"parts":[{"text":"Hm","thought":true}],"role":"model"},"index":0}],"usageMetadata":{"promptTokenCount":34,"totalTokenCount":100,"thoughtsTokenCount":66}}"#;
@@ -18,8 +17,10 @@ const LAST: &str = r#"{"candidates":[{"content":{"parts":[{"text":"."}],"role":"
 #[test]
 fn streams() {
     let heard = hear(Gemini, &body(&[THOUGHT, TEXT, LAST]));
-    use Output::{Reasoning, Visible};
-    assert_eq!(heard.outputs(), [Reasoning, Visible, Visible]);
+    assert_eq!(
+        heard.outputs(),
+        [Output::Reasoning, Output::Visible, Output::Visible]
+    );
     assert_eq!(
         (heard.text.visible.as_str(), heard.text.reasoning.as_str()),
         ("So it is.", "Hm")

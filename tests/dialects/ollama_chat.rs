@@ -69,7 +69,7 @@ fn streams() {
     }
     assert!(!hear(OllamaChat, &body).is_finished());
     // Broken off within the last line.
-    assert!(!hear(OllamaChat, &format!("{body}{}", &last[..60])).is_finished());
+    assert!(!hear(OllamaChat, &format!("{body}{}", last.get(..60).unwrap())).is_finished());
     for (line, overloaded) in [
         (
             r#"{"error":"an error was encountered while running the model"}"#,

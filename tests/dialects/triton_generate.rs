@@ -37,7 +37,7 @@ fn a_clean_end_of_the_body_is_the_end() {
     assert_eq!(heard.usage(), usage([None; 4]));
     // Without the last blank line, too; but not within a frame.
     assert!(hear(TritonGenerate, answer.trim_end()).is_finished());
-    assert!(!hear(TritonGenerate, &answer[..answer.len() - 4]).is_finished());
+    assert!(!hear(TritonGenerate, answer.get(..answer.len() - 4).unwrap()).is_finished());
     // Nothing at all is an end without output.
     let nothing = hear(TritonGenerate, "");
     assert!(nothing.is_finished() && nothing.outputs().is_empty());
