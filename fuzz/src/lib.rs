@@ -63,7 +63,11 @@ pub fn meaning(dialect: Dialect, bytes: &[u8]) {
     assert!(text.visible.len() + text.reasoning.len() <= Transcript::MAX);
 }
 
-fn decode(dialect: Dialect, pieces: &[&[u8]], keep: bool) -> (Vec<Delta>, Option<String>, Option<Transcript>) {
+fn decode(
+    dialect: Dialect,
+    pieces: &[&[u8]],
+    keep: bool,
+) -> (Vec<Delta>, Option<String>, Option<Transcript>) {
     let mut deltas = Vec::new();
     let mut decoder = Decoder::new(dialect).keeping_text(keep);
     for piece in pieces {

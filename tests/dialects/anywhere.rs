@@ -1,6 +1,9 @@
 //! Whatever comes, and however it is cut: the same meaning, and no panic.
 
-use llm_probe_exporter::{dialect::Dialect, framing::Framing};
+use llm_probe_exporter::{
+    dialect::{Decoder, Dialect},
+    framing::{Framing, MAX_FRAME},
+};
 use proptest::{prelude::*, sample::Index};
 
 use crate::{Meaning, meaning, recorded, stream, wire};
@@ -74,6 +77,53 @@ fn every_dialect_has_an_answer_here() {
             assert!(answer.is_finished() && answer.wrong.is_none() && !answer.outputs().is_empty());
         }
     }
+}
+
+/// The largest resident size that this process has had, in bytes.
+fn peak_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+#[test]
+fn large_frames_are_not_held_as_values() {
+    let many = |element: &str| vec![element; (MAX_FRAME - 100) / (element.len() + 1)].join(",");
+    let shapes = [
+        format!(r#"{{"choices":[{}]}}"#, many("{}")),
+        format!(r#"{{"choices":[{{"delta":{{"tool_calls":[{}]}}}}]}}"#, many("{}")),
+        format!(r#"{{"choices":[{{"delta":{{"content":[{}]}}}}]}}"#, many("0")),
+        format!(
+            r#"{{"choices":[{{"text":"{}"}}]}}"#,
+            "\\n".repeat(MAX_FRAME / 2 - 50)
+        ),
+        format!(r#"{{"usage":{{"prompt_tokens":[{}]}}}}"#, many("0")),
+        format!(r#"{{"error":[{}]}}"#, many("{}")),
+        format!(r#"{{"object":"error","message":[{}]}}"#, many("{}")),
+        format!(r#"{{"candidates":[{{"content":{{"parts":[{}]}}}}]}}"#, many("{}")),
+        format!(r#"{{"message":{{"tool_calls":[{}]}}}}"#, many("{}")),
+        format!(r#"{{"text_output":[{}]}}"#, many("\"a\"")),
+        format!(r#"{{"unknown":{}"#, "[".repeat(MAX_FRAME - 100)),
+    ];
+    let before = peak_memory();
+    for (dialect, shape) in Dialect::ALL
+        .iter()
+        .flat_map(|dialect| shapes.iter().map(move |shape| (dialect, shape)))
+    {
+        let mut decoder = Decoder::new(*dialect).keeping_text(true);
+        let frame = wire(*dialect, "", "");
+        let (begin, end) = frame.split_at(frame.find('\n').unwrap());
+        for part in [begin, shape, end] {
+            for chunk in part.as_bytes().chunks(16 << 10) {
+                if decoder.push(chunk, |_| {}).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    let grown = peak_memory() - before;
+    // What a request may hold, less the gaps between its frames; and what the allocator keeps.
+    assert!(grown < 8 << 20, "{grown} bytes");
 }
 
 /// A frame of any dialect, or none.
