@@ -1,6 +1,7 @@
 //! One due burst → N concurrent requests → their records, measured and judged.
 
 use std::{
+    mem,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU32, Ordering},
@@ -10,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
+    runtime::Handle,
     sync::mpsc::{UnboundedSender, unbounded_channel},
     task::JoinSet,
     time::{Instant, sleep},
@@ -17,6 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    answer::Examination,
     config::plan::{Series, Slo},
     lag::Lag,
     load::Volume,
@@ -35,6 +38,8 @@ pub struct Burst {
     /// Counts the requests under way.
     pub in_flight: Arc<AtomicI64>,
     pub lag: Lag,
+    /// The runtime whose threads may look into answers.
+    pub blocking: Handle,
     /// How many requests the probe has asked before: what is asked goes on from there.
     pub asked_before: u64,
     /// Ends the burst at once; requests under way become invalid.
@@ -58,7 +63,7 @@ impl Burst {
             .filter(|phase| *phase != (true, Volume::Requests(0)))
         {
             let mut places = Places::fill(&self, is_warmup, volume);
-            while let Some(record) = places.next(cancel).await {
+            while let Some(record) = places.next_examined(&self).await {
                 let together = record.number < users;
                 let judged = judged(record, slo, lag);
                 tally.add(&judged, together);
@@ -86,6 +91,8 @@ struct Places {
     records: tokio::sync::mpsc::UnboundedReceiver<Record>,
     /// Kept until the end for places that have to be filled again.
     deliver: Option<UnboundedSender<Record>>,
+    /// Answers that are being looked into.
+    examined: JoinSet<Record>,
 }
 
 /// What the places of a burst share.
@@ -95,6 +102,7 @@ struct Shared {
     in_flight: Arc<AtomicI64>,
     asked_before: u64,
     warmup: bool,
+    keep_text: bool,
     volume: Volume,
     begun: Instant,
     started: AtomicU32,
@@ -120,6 +128,7 @@ impl Places {
             in_flight: Arc::clone(&burst.in_flight),
             asked_before: burst.asked_before,
             warmup,
+            keep_text: Examination::of(&burst.series).is_some(),
             volume,
             begun: Instant::now(),
             started: AtomicU32::new(first),
@@ -133,6 +142,37 @@ impl Places {
             shared,
             records,
             deliver: Some(deliver),
+            examined: JoinSet::new(),
+        }
+    }
+
+    /// The next record, once its answer is examined where it is to be; `None` when there are no more. Requests go
+    /// on meanwhile.
+    async fn next_examined(&mut self, burst: &Burst) -> Option<Record> {
+        let Some(examination) = Examination::of(&burst.series) else {
+            return self.next(&burst.cancel).await;
+        };
+        loop {
+            // Not in the `select!` below, which borrows it.
+            let mut examined = mem::take(&mut self.examined);
+            let ready = tokio::select! {
+                biased;
+                Some(record) = examined.join_next() => Ok(record.ok()),
+                record = self.next(&burst.cancel) => Err(record),
+            };
+            self.examined = examined;
+            match ready {
+                Ok(Some(record)) => return Some(record),
+                Ok(None) => {}
+                Err(Some(record)) => {
+                    let (examination, blocking) = (examination.clone(), burst.blocking.clone());
+                    let endpoint = Arc::clone(&burst.endpoint);
+                    let redact = move |text| endpoint.client.redact(text);
+                    self.examined
+                        .spawn(async move { examination.on(&blocking, record, redact).await });
+                }
+                Err(None) => return self.examined.join_next().await?.ok(),
+            }
         }
     }
 
@@ -186,6 +226,7 @@ impl Shared {
                 intended,
                 body,
                 timeouts: self.series.probe.timeouts,
+                keep_text: self.keep_text,
                 in_flight: Arc::clone(&self.in_flight),
             };
             match request.run(&self.endpoint, deliver.clone()).await {

@@ -14,6 +14,9 @@
 //! frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together with its [`outcome`] and what the
 //! server counted ([`usage`]) that is the [`record`] of a request: exactly one, whatever happened.
 //!
+//! The text of an answer is looked into only where somebody wants it, once the request is over ([`answer`]): its
+//! tokens are counted ([`tokenizer`]) where the server did not, and it is compared with what is expected ([`expect`]).
+//!
 //! From instants come durations ([`measure`]), from durations and objectives verdicts ([`slo`]). A verdict
 //! that our own lateness ([`lag`]) could have turned is not given. The requests of a burst are summed up
 //! ([`summary`]).
@@ -37,6 +40,7 @@
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
 
+pub mod answer;
 pub mod board;
 pub mod burst;
 pub mod cli;
@@ -44,6 +48,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod dialect;
+pub mod expect;
 pub mod framing;
 pub mod gate;
 pub mod lag;
@@ -67,6 +72,7 @@ pub mod summary;
 pub mod supervisor;
 pub mod tape;
 pub mod timeline;
+pub mod tokenizer;
 pub mod units;
 pub mod usage;
 pub mod web;

@@ -5,25 +5,29 @@ use serde::{Deserialize, Serialize};
 use crate::{
     record::Record,
     units::{Seconds, Tokens},
+    usage::Usage,
 };
 
 /// Where the number of output tokens came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenSource {
     /// The server's usage.
     Usage,
-    /// The number of output deltas: the server reported no usage.
+    /// The target's tokenizer: the server reported no usage.
+    Tokenizer,
+    /// The number of output deltas: nor has the target a tokenizer.
     Deltas,
 }
 
 impl TokenSource {
-    pub const ALL: &'static [Self] = &[Self::Usage, Self::Deltas];
+    pub const ALL: &'static [Self] = &[Self::Usage, Self::Tokenizer, Self::Deltas];
 
     /// The value of the label `source`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Usage => "usage",
+            Self::Tokenizer => "tokenizer",
             Self::Deltas => "deltas",
         }
     }
@@ -89,7 +93,7 @@ impl Measurement {
         let line = &record.timeline;
         let since = |from, to| Some(Seconds::between(from?, to?));
         let (output_tokens, token_source) = open_output_tokens(record);
-        let in_first_delta = record.first_delta_tokens.unwrap_or(Tokens(1));
+        let in_first_delta = open_tokens(record, record.first_delta).unwrap_or(Tokens(1));
         let intervals = output_tokens.saturating_sub(in_first_delta).0;
         let decode = since(line.first, line.last);
         Self {
@@ -118,17 +122,23 @@ impl Measurement {
     }
 }
 
-/// The server's usage, less reasoning that was reported but never shown; else the number of deltas.
+/// The server's usage, else the tokenizer's count, else the number of deltas.
 fn open_output_tokens(record: &Record) -> (Tokens, TokenSource) {
-    let Some(output) = record.usage.output else {
-        return (Tokens(record.timeline.deltas), TokenSource::Deltas);
-    };
+    match (open_tokens(record, record.usage), record.counted) {
+        (Some(reported), _) => (reported, TokenSource::Usage),
+        (None, Some(counted)) => (counted, TokenSource::Tokenizer),
+        (None, None) => (Tokens(record.timeline.deltas), TokenSource::Deltas),
+    }
+}
+
+/// Reported output tokens, less reasoning that was reported but never shown.
+fn open_tokens(record: &Record, usage: Usage) -> Option<Tokens> {
     let hidden = if record.open_reasoning {
         Tokens(0)
     } else {
-        record.usage.reasoning.unwrap_or_default()
+        usage.reasoning.unwrap_or_default()
     };
-    (output.saturating_sub(hidden), TokenSource::Usage)
+    Some(usage.output?.saturating_sub(hidden))
 }
 
 #[cfg(test)]
@@ -138,7 +148,6 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::usage::Usage;
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
@@ -211,8 +220,26 @@ mod tests {
     fn the_first_deltas_tokens_are_no_intervals() {
         let mut record = record(11);
         record.usage.output = Some(Tokens(15));
-        record.first_delta_tokens = Some(Tokens(5));
+        record.first_delta.output = Some(Tokens(5));
         assert!(close(Measurement::of(&record).itl, 0.010));
+        // Nor are thoughts that nobody saw.
+        record.usage.output = Some(Tokens(115));
+        record.usage.reasoning = Some(Tokens(100));
+        record.first_delta.output = Some(Tokens(105));
+        record.first_delta.reasoning = Some(Tokens(100));
+        assert!(close(Measurement::of(&record).itl, 0.010));
+    }
+
+    #[test]
+    fn the_tokenizer_counts_where_the_server_does_not() {
+        let mut record = record(11);
+        record.counted = Some(Tokens(21));
+        let measured = Measurement::of(&record);
+        assert_eq!(
+            (measured.output_tokens, measured.token_source),
+            (Tokens(21), TokenSource::Tokenizer)
+        );
+        assert!(close(measured.itl, 0.005));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub enum Cache {
 pub struct Question {
     pub system: Option<String>,
     pub user: String,
+    /// For APIs that can be told not to use their prefix cache.
+    pub cache: Cache,
 }
 
 impl Prompt {
@@ -56,7 +58,11 @@ impl Prompt {
             let beginning = system.as_mut().unwrap_or(&mut user);
             beginning.insert_str(0, &format!("[{:08x}] ", seed >> 32 ^ seed & 0xffff_ffff));
         }
-        Question { system, user }
+        Question {
+            system,
+            user,
+            cache: self.cache,
+        }
     }
 }
 

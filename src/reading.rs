@@ -44,7 +44,7 @@ pub struct Reading {
 #[derive(Debug)]
 enum Body {
     Stream {
-        decoder: Decoder,
+        decoder: Box<Decoder>,
         heard: Heard,
     },
     /// No stream, but perhaps words that say why not; they are read until the deadline.
@@ -56,7 +56,7 @@ enum Body {
 }
 
 impl Body {
-    fn after(head: &Head, dialect: Dialect, latest: Instant) -> Result<Self, Ended> {
+    fn after(head: &Head, decoder: Decoder, latest: Instant) -> Result<Self, Ended> {
         let words = |why| Self::Words {
             why,
             said: Vec::new(),
@@ -71,11 +71,11 @@ impl Body {
             return Err(Ended::failed(Failure::Malformed, detail));
         }
         let media_type = head.media_type();
-        if media_type != dialect.media_type() {
+        if media_type != decoder.dialect().media_type() {
             return Ok(words(NoStream::MediaType(media_type)));
         }
         Ok(Self::Stream {
-            decoder: Decoder::new(dialect),
+            decoder: Box::new(decoder),
             heard: Heard::default(),
         })
     }
@@ -89,10 +89,10 @@ enum NoStream {
 }
 
 impl Reading {
-    /// The head of the response came at `at`. Anything but a 200 with the dialect's stream is a failure that
+    /// The head of the response came at `at`; `decoder` is for its body. Anything but a 200 with the dialect's stream is a failure that
     /// has a name; its words are read all the same.
     pub fn begin(
-        dialect: Dialect,
+        decoder: Decoder,
         timeouts: Timeouts,
         start: Instant,
         head: &Head,
@@ -102,7 +102,8 @@ impl Reading {
         record.timeline.headers = Some(at);
         record.status = Some(head.status.as_u16());
         let latest = (start + timeouts.total).min(at + ERROR_BODY_TIME);
-        let body = Body::after(head, dialect, latest)?;
+        let dialect = decoder.dialect();
+        let body = Body::after(head, decoder, latest)?;
         Ok(Self {
             dialect,
             timeouts,
@@ -168,7 +169,11 @@ impl Reading {
                 }
             }
         }
-        ControlFlow::Break(heard.conclude(record))
+        let concluded = heard.conclude(record);
+        if concluded.is_ok() {
+            record.text = decoder.take_transcript();
+        }
+        ControlFlow::Break(concluded)
     }
 }
 
@@ -220,7 +225,7 @@ impl Heard {
         record.server_phases.update(delta.server_phases);
         if let Some(output) = delta.output {
             if record.timeline.first.is_none() {
-                record.first_delta_tokens = delta.usage.output;
+                record.first_delta = delta.usage;
             }
             record.open_reasoning |= output.is_reasoning();
             record.timeline.output(at, output.is_visible());
@@ -290,43 +295,5 @@ fn no_stream(why: &NoStream, said: &[u8], dialect: Dialect) -> Ended {
             };
             Ended::failed(Failure::ContentType, detail)
         }
-    }
-}
-
-/// Text of an endpoint, fit for a line of a log: without control characters, at most
-/// [`Record::MAX_DETAIL`] bytes.
-pub fn presentable(text: &str) -> String {
-    let mut short = String::new();
-    for word in text
-        .split(|c: char| c.is_control() || c.is_whitespace())
-        .filter(|word| !word.is_empty())
-    {
-        if !short.is_empty() {
-            short.push(' ');
-        }
-        short.push_str(word);
-        if short.len() > Record::MAX_DETAIL {
-            let end = short.floor_char_boundary(Record::MAX_DETAIL - '…'.len_utf8());
-            short.truncate(end);
-            short.push('…');
-            break;
-        }
-    }
-    short
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_text_is_made_presentable() {
-        assert_eq!(presentable("a\r\n\u{1b}[31mb\0  c"), "a [31mb c");
-        let long = presentable(&"é".repeat(2000));
-        assert!(
-            long.len() <= Record::MAX_DETAIL && long.ends_with('…'),
-            "{}",
-            long.len()
-        );
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     tape::Tape,
     timeline::Timeline,
     units::{Seconds, Tokens},
-    usage::{ServerPhases, Usage},
+    usage::{ServerPhases, Transcript, Usage},
 };
 
 /// How a request came by its connection.
@@ -51,8 +51,12 @@ pub struct Record {
     /// When the request was over, whichever way; `None` when it never started.
     pub ended: Option<Instant>,
     pub usage: Usage,
-    /// Output tokens in the first output delta, where the server says so on that frame.
-    pub first_delta_tokens: Option<Tokens>,
+    /// What the server had counted with the first output delta, where it says so on that frame.
+    pub first_delta: Usage,
+    /// Output tokens as the target's tokenizer counts them, where the server did not.
+    pub counted: Option<Tokens>,
+    /// The text of the answer, where somebody wants it, until it is examined.
+    pub text: Option<Transcript>,
     /// Whether a delta carried reasoning: then reported reasoning tokens were generated in the open.
     pub open_reasoning: bool,
     pub server_phases: ServerPhases,
@@ -76,7 +80,9 @@ impl Record {
             detail: None,
             ended: None,
             usage: Usage::default(),
-            first_delta_tokens: None,
+            first_delta: Usage::default(),
+            counted: None,
+            text: None,
             open_reasoning: false,
             server_phases: ServerPhases::default(),
             status: None,
@@ -96,5 +102,43 @@ impl Record {
             Outcome::Failed(Failure::HeadersTimeout | Failure::FirstTokenTimeout) => self.elapsed(),
             _ => None,
         }
+    }
+}
+
+/// Text of an endpoint, fit for a line of a log: without control characters, at most
+/// [`Record::MAX_DETAIL`] bytes.
+pub fn presentable(text: &str) -> String {
+    let mut short = String::new();
+    for word in text
+        .split(|c: char| c.is_control() || c.is_whitespace())
+        .filter(|word| !word.is_empty())
+    {
+        if !short.is_empty() {
+            short.push(' ');
+        }
+        short.push_str(word);
+        if short.len() > Record::MAX_DETAIL {
+            let end = short.floor_char_boundary(Record::MAX_DETAIL - '…'.len_utf8());
+            short.truncate(end);
+            short.push('…');
+            break;
+        }
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_text_is_made_presentable() {
+        assert_eq!(presentable("a\r\n\u{1b}[31mb\0  c"), "a [31mb c");
+        let long = presentable(&"é".repeat(2000));
+        assert!(
+            long.len() <= Record::MAX_DETAIL && long.ends_with('…'),
+            "{}",
+            long.len()
+        );
     }
 }

@@ -127,12 +127,13 @@ impl Report {
         let summary = &self.summary;
         let rate = |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.2}"));
         Some(format!(
-            "{} · {} requests/s · {} output tokens/s · {} output tokens/s per user · {} output tokens",
+            "{} · {} requests/s · {} output tokens/s · {} output tokens/s per user · {} output tokens, counted by {}",
             summary.duration?,
             rate(summary.requests_per_second),
             rate(summary.output_tokens_per_second),
             rate(summary.output_tokens_per_second_per_user),
             summary.output_tokens,
+            summary.counted_by()?,
         ))
     }
 

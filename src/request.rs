@@ -17,12 +17,12 @@ use tokio::{
 
 use crate::{
     client::{Answer, Client, LONG_WAY, Marks, TransportError},
-    config::plan::Timeouts,
-    dialect::Dialect,
+    config::plan::{TextMode, Timeouts},
+    dialect::{Decoder, Dialect},
     gate::{Gate, Turn},
     outcome::{Ended, Failure, Invalid, Outcome},
-    reading::{Reading, presentable},
-    record::{ConnectionState, Record},
+    reading::Reading,
+    record::{ConnectionState, Record, presentable},
     response::Read,
     tape::{Room, Tape},
 };
@@ -32,6 +32,7 @@ use crate::{
 pub struct Endpoint {
     pub client: Client,
     pub dialect: Dialect,
+    pub text_mode: TextMode,
     pub gate: Gate,
     /// Where responses are recorded: room for their bytes.
     pub recording: Option<Room>,
@@ -46,6 +47,8 @@ pub struct Request {
     pub intended: Instant,
     pub body: Bytes,
     pub timeouts: Timeouts,
+    /// Whether the text of a good answer is kept.
+    pub keep_text: bool,
     /// Counts the requests under way.
     pub in_flight: Arc<AtomicI64>,
 }
@@ -199,7 +202,10 @@ impl Request {
         if let Some(tape) = &mut tape {
             tape.head(&head);
         }
-        let mut reading = Reading::begin(endpoint.dialect, self.timeouts, start, &head, at, record)?;
+        let decoder = Decoder::new(endpoint.dialect)
+            .text_mode(endpoint.text_mode)
+            .keeping_text(self.keep_text);
+        let mut reading = Reading::begin(decoder, self.timeouts, start, &head, at, record)?;
         loop {
             let deadline = reading.deadline(record);
             let read = timeout_at(deadline, answer.chunk()).await;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
     time::{Instant, sleep, sleep_until, timeout_at},
 };
@@ -72,6 +73,8 @@ pub struct Runner {
     /// Requests so far.
     pub asked: AtomicU64,
     pub lag: Lag,
+    /// The runtime whose threads may look into answers.
+    pub blocking: Handle,
     pub events: UnboundedSender<Event>,
     /// No new bursts.
     pub drain: CancellationToken,
@@ -227,6 +230,7 @@ impl Runner {
             endpoint: Arc::clone(&self.endpoint),
             in_flight: step.metrics.in_flight(),
             lag: self.lag.clone(),
+            blocking: self.blocking.clone(),
             asked_before: self.asked.load(Ordering::Relaxed),
             cancel: self.abort.clone(),
         };

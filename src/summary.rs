@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::plan::Slo,
-    measure::{Measurement, Phases},
+    measure::{Measurement, Phases, TokenSource},
     outcome::{Failure, Invalid, Outcome},
     record::Record,
     slo::{ErrorBounds, Objective, Verdict, Verdicts, judge},
@@ -104,6 +104,8 @@ pub struct Summary {
     /// Output tokens a second that one user saw, the median over the requests.
     pub output_tokens_per_second_per_user: Option<f64>,
     pub output_tokens: u64,
+    /// Successes by where the number of their output tokens came from.
+    pub token_sources: BTreeMap<TokenSource, u64>,
     /// Requests whose goodput was judged, and those that met it.
     pub judged: u64,
     pub good: u64,
@@ -135,6 +137,27 @@ pub struct Summary {
     pub first_invalid: Option<String>,
 }
 
+impl Summary {
+    /// Who counted the output tokens, in words; `None` without a success.
+    pub fn counted_by(&self) -> Option<String> {
+        let words = |source: &TokenSource| match source {
+            TokenSource::Usage => "the server",
+            TokenSource::Tokenizer => "the tokenizer",
+            TokenSource::Deltas => "deltas",
+        };
+        match self.token_sources.iter().collect::<Vec<_>>().as_slice() {
+            [] => None,
+            [(only, _)] => Some(words(only).to_owned()),
+            several => {
+                let counts = several
+                    .iter()
+                    .map(|(source, count)| format!("{} ({count} requests)", words(source)));
+                Some(counts.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
 /// Collects the requests of a burst as they end. It keeps a few numbers of each, not the records.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -145,6 +168,7 @@ pub struct Tally {
     judged: u64,
     good: u64,
     output_tokens: u64,
+    token_sources: BTreeMap<TokenSource, u64>,
     first_start: Option<Instant>,
     last_output: Option<Instant>,
     begun_together: Option<(Instant, Instant)>,
@@ -210,6 +234,7 @@ impl Tally {
     fn success(&mut self, measured: &Measurement, bounds: ErrorBounds) {
         self.successes += 1;
         self.output_tokens += measured.output_tokens.0;
+        *self.token_sources.entry(measured.token_source).or_default() += 1;
         if self.error_bound.is_none_or(|bound| bounds.ttft > bound) {
             self.error_bound = Some(bounds.ttft);
         }
@@ -264,6 +289,7 @@ impl Tally {
                 .filter(|&itl| itl > 0.0)
                 .map(f64::recip),
             output_tokens: self.output_tokens,
+            token_sources: self.token_sources,
             judged: self.judged,
             good: self.good,
             goodput,

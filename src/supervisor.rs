@@ -16,7 +16,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     client::{Client, ClientError},
     config::plan::{Plan, Series, Target},
-    dialect::Dialect,
     gate::Gate,
     lag::Lag,
     metrics::Metrics,
@@ -94,6 +93,7 @@ impl Supervisor {
                     steps: probe.steps.iter().map(watch).collect(),
                     asked: AtomicU64::default(),
                     lag: shared.lag.clone(),
+                    blocking: shared.blocking.clone(),
                     events: shared.events.clone(),
                     drain: drain.clone(),
                     abort: abort.clone(),
@@ -169,7 +169,8 @@ impl Reached {
         })?;
         let endpoint = Endpoint {
             client,
-            dialect: Dialect::from(target.api),
+            dialect: target.api,
+            text_mode: target.text_mode,
             gate: shared.gate.clone(),
             recording: shared.recording.clone(),
         };

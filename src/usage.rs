@@ -1,4 +1,4 @@
-//! What the server says of one request: tokens and times. "Not reported" is `None`, never zero.
+//! What the server says in answer to one request: tokens, times, and text where it is kept. "Not reported" is `None`, never zero.
 
 use crate::units::{Seconds, Tokens};
 
@@ -28,7 +28,7 @@ impl Usage {
 /// Durations as the server reported them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ServerPhases {
-    /// Until the model was ready: loading and, in Ollama, waiting for a runner.
+    /// Until the request had a place in the model: loading it, and waiting.
     pub load: Option<Seconds>,
     /// Evaluation of the prompt.
     pub prompt: Option<Seconds>,
@@ -42,5 +42,51 @@ impl ServerPhases {
         self.load = later.load.or(self.load);
         self.prompt = later.prompt.or(self.prompt);
         self.decode = later.decode.or(self.decode);
+    }
+}
+
+/// The text of an answer, as far as it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transcript {
+    /// What the user sees: text, refusals, the names and arguments of tool calls.
+    pub visible: String,
+    /// What the model thought aloud.
+    pub reasoning: String,
+    /// There was more than [`Self::MAX`].
+    pub cut: bool,
+}
+
+impl Transcript {
+    /// The most text that is kept, in bytes; more would not fit the memory that a request may take.
+    pub const MAX: usize = 512 << 10;
+
+    /// Adds text as long as there is room.
+    pub fn add(&mut self, text: &str, visible: bool) {
+        let room = Self::MAX - (self.visible.len() + self.reasoning.len());
+        let kept = text.get(..text.floor_char_boundary(room)).unwrap_or_default();
+        self.cut |= kept.len() < text.len();
+        let part = if visible {
+            &mut self.visible
+        } else {
+            &mut self.reasoning
+        };
+        part.push_str(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_kept_than_fits() {
+        let mut transcript = Transcript::default();
+        let long = "é".repeat(300 << 10);
+        for visible in [true, false, true] {
+            transcript.add(&long, visible);
+        }
+        assert!(transcript.cut);
+        assert!(transcript.visible.len() + transcript.reasoning.len() <= Transcript::MAX);
+        assert!(transcript.visible.len() >= Transcript::MAX - 1);
     }
 }

@@ -324,7 +324,7 @@ mod secrets {
     fn guarded(address: std::net::SocketAddr) -> Target {
         Target {
             authorization: Some(Authorization {
-                scheme: "Bearer".into(),
+                scheme: Some("Bearer".into()),
                 credentials: Secret::Inline(KEY.into()),
             }),
             headers: vec![Header {

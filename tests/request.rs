@@ -157,9 +157,9 @@ mod measured_is_served {
     async fn for_recorded_streams_of_real_servers() {
         for (name, tokens, source) in [
             ("llama-server/chat_stream_usage", 24, TokenSource::Usage),
-            ("llama-server/chat_stream_nousage", 24, TokenSource::Deltas),
+            ("llama-server/chat_stream_nousage", 24, TokenSource::Usage),
             ("llama-server/chat_stream_ignore_eos", 32, TokenSource::Usage),
-            ("llama-server/chat_stream_tool", 16, TokenSource::Deltas),
+            ("llama-server/chat_stream_tool", 16, TokenSource::Usage),
             ("vllm/chat_stream_usage", 24, TokenSource::Usage),
             ("vllm/chat_stream_nousage", 24, TokenSource::Deltas),
             ("vllm/chat_stream_continuous_usage", 8, TokenSource::Usage),
@@ -393,7 +393,7 @@ mod requests {
         let server = Server::playing(Script::answer(1, ms(0)));
         let target = Target {
             authorization: Some(Authorization {
-                scheme: "Bearer".into(),
+                scheme: Some("Bearer".into()),
                 credentials: Secret::Inline("sk-secret".into()),
             }),
             headers: vec![Header {
@@ -1105,7 +1105,7 @@ mod endpoints_words {
         let secret = |value: &str| Secret::Inline(value.into());
         Target {
             authorization: Some(Authorization {
-                scheme: "Bearer".into(),
+                scheme: Some("Bearer".into()),
                 credentials: secret("sk-abcdef"),
             }),
             headers: vec![

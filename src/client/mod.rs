@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT},
+    header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT},
 };
 use http_body::{Frame, SizeHint};
 use hyper_util::client::legacy::connect::HttpInfo;
@@ -66,11 +66,11 @@ pub enum ClientError {
 impl Client {
     /// `blocking` is the runtime whose threads resolve names.
     pub fn new(target: &Target, user_agent: &str, blocking: &Handle) -> Result<Self, ClientError> {
-        let dialect = Dialect::from(target.api);
+        let dialect = target.api;
         let build = |connection| build(target, connection, blocking);
-        let path = format!("{}{}", target.url.path().trim_end_matches('/'), dialect.path());
-        let mut url = target.url.clone();
-        url.set_path(&path);
+        let url = dialect
+            .address(target)
+            .ok_or_else(|| ClientError::Url(target.url.clone()))?;
         Ok(Self {
             http: build(target.connection)?,
             unpooled: match target.connection {
@@ -161,9 +161,12 @@ fn headers(target: &Target, dialect: Dialect, user_agent: &str) -> Result<Header
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, value(user_agent, "User-Agent")?);
+    for (name, value) in dialect.headers() {
+        headers.insert(*name, HeaderValue::from_static(value));
+    }
     if let Some(authorization) = &target.authorization {
-        let credentials = format!("{} {}", authorization.scheme, authorization.credentials.expose());
-        headers.insert(AUTHORIZATION, sensitive(&credentials, "Authorization")?);
+        let (name, credentials) = dialect.credentials(authorization);
+        headers.insert(name, sensitive(&credentials, name)?);
     }
     for header in &target.headers {
         let name: HeaderName = header

@@ -1,16 +1,19 @@
 //! From what the file says to what will run: what is missing, contradicts itself or refers to nothing is reported,
 //! and secrets and prompts are fetched. A part that cannot be built is left out and the rest is still looked at.
 
+mod expects;
 mod labels;
 mod probes;
 mod prompts;
 mod secrets;
 mod slos;
 mod targets;
+mod vocabularies;
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, hash_map},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -24,7 +27,7 @@ use super::{
     },
     report::Report,
 };
-use crate::units::Name;
+use crate::{tokenizer::Tokenizer, units::Name};
 
 /// All that a plan is made of. It is one only if nothing was reported.
 pub(super) struct Parts {
@@ -40,6 +43,8 @@ struct Context<'a> {
     global: Global,
     /// Whether `global.labels` could be read: if not, nothing is said of labels that it does not have.
     knows_labels: bool,
+    /// Those read so far.
+    tokenizers: RefCell<HashMap<PathBuf, Arc<Tokenizer>>>,
 }
 
 /// Builds everything that can be.
@@ -49,6 +54,7 @@ pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts 
         base_dir,
         global: global(&file.global, report),
         knows_labels: labels_are_known(&file.global),
+        tokenizers: RefCell::default(),
     };
 
     let mend = "name at least one endpoint: `targets: [{ name: …, url: …, api: openai_chat, model: … }]`";

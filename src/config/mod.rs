@@ -4,7 +4,7 @@
 //! means; secrets and prompts are fetched) → [`plan`]. Everything found on the way is collected in a report and
 //! told in the order of the file, each [`Problem`] with its place, the masked line (see `excerpt`) and the mend.
 //!
-//! A probe takes what it leaves out from `defaults`: key by key, also within `timeouts`, `slo` and `prompt`. Of keys
+//! A probe takes what it leaves out from `defaults`: key by key, also within `timeouts`, `expect`, `slo` and `prompt`. Of keys
 //! that exclude one another (`concurrency` and `ladder`, `requests` and `duration`, the sources of a prompt) its own
 //! replaces the one of the defaults. A step of a ladder takes its `slo` from the probe in the same way. Timeouts that
 //! are not given are at most as long as those given that contain them. Paths are relative to the configuration's
@@ -14,6 +14,7 @@
 //! was written where it does not belong.
 
 mod build;
+mod dialect;
 mod excerpt;
 pub mod plan;
 mod positions;

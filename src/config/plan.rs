@@ -6,11 +6,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use url::Url;
 
+pub use super::dialect::Dialect;
 use super::{problem::Problem, secret::Secret};
 use crate::{
+    expect::Expect,
     load::Volume,
     outcome::Failure,
     prompt::Prompt,
+    tokenizer::Tokenizer,
     units::{Name, Ratio, Tokens},
 };
 
@@ -139,25 +142,6 @@ pub struct Global {
     pub user_agent: String,
 }
 
-/// The wire protocol of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Api {
-    OpenaiChat,
-    OllamaChat,
-}
-
-impl Api {
-    pub const ALL: &'static [Self] = &[Self::OpenaiChat, Self::OllamaChat];
-
-    /// As written in the configuration and in the label `api`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OpenaiChat => "openai_chat",
-            Self::OllamaChat => "ollama_chat",
-        }
-    }
-}
-
 /// Whether requests share connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Connection {
@@ -202,7 +186,7 @@ pub struct Target {
     pub name: Name,
     /// http or https, with a host, without query, fragment or credentials.
     pub url: Url,
-    pub api: Api,
+    pub api: Dialect,
     pub model: String,
     pub authorization: Option<Authorization>,
     /// Valid names, each once, none of those that the client sets itself.
@@ -213,6 +197,10 @@ pub struct Target {
     pub max_tokens_field: &'static str,
     /// Merged into every request body as it is.
     pub body: Map<String, Value>,
+    /// Whether the frames of `triton_generate` carry what is new or all so far.
+    pub text_mode: TextMode,
+    /// Counts the tokens of answers whose server does not.
+    pub tokenizer: Option<Arc<Tokenizer>>,
     pub price: Option<Price>,
     /// Values of the extra labels.
     pub labels: BTreeMap<String, String>,
@@ -220,11 +208,34 @@ pub struct Target {
     pub share: bool,
 }
 
-/// The `Authorization` header.
+/// What a frame of `triton_generate` carries; it depends on the back end and its parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TextMode {
+    /// What the second frame with text shows.
+    #[default]
+    Auto,
+    /// The text that is new.
+    Delta,
+    /// All the text so far.
+    Cumulative,
+}
+
+impl TextMode {
+    /// As written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Delta => "delta",
+            Self::Cumulative => "cumulative",
+        }
+    }
+}
+
+/// The credentials of a target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Authorization {
-    /// `Bearer` and the like.
-    pub scheme: String,
+    /// `Bearer` and the like, for the header `Authorization`. `None`: the header and form of the API.
+    pub scheme: Option<String>,
     pub credentials: Secret,
 }
 
@@ -262,6 +273,8 @@ pub struct Probe {
     /// Most tokens to generate per request, at least 1.
     pub max_tokens: Tokens,
     pub timeouts: Timeouts,
+    /// What the answer must be like beside being one.
+    pub expect: Option<Expect>,
     /// Values of the extra labels; they win over the target's.
     pub labels: BTreeMap<String, String>,
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     items, load, parse,
-    plan::{Alert, Api, Connection, HttpVersion, Plan, Timeouts, TtftFrom, Withheld},
+    plan::{Alert, Connection, Dialect, HttpVersion, Plan, Timeouts, TtftFrom, Withheld},
     problem::Severity,
     raw::reading::Item,
 };
@@ -299,8 +299,77 @@ fn mistakes_in_targets() {
                 target("price: { input_per_million: -1, output_per_million: .nan }"),
             ),
             ("half a price", target("price: { input_per_million: 0.15 }")),
+            (
+                "nested fields that are set anyway",
+                target("body: { generationConfig: { maxOutputTokens: 5 }, parameters: { stream: false } }"),
+            ),
+            (
+                "whole URL with a model",
+                with("api: openai_chat", "api: gemini").replace(
+                    "http://localhost:11434/v1",
+                    "http://h/v1beta/models/granite:streamGenerateContent",
+                ),
+            ),
+            (
+                "no version in the URL",
+                with("api: openai_chat", "api: anthropic_messages")
+                    .replace("http://localhost:11434/v1", "http://h"),
+            ),
+            ("text mode of another api", target("text_mode: delta")),
+            ("unknown text mode", target("text_mode: accumulated")),
+            ("tokenizer without a file", target("tokenizer: {}")),
+            ("missing tokenizer", target("tokenizer: { file: missing.json }")),
+            ("no tokenizer", target("tokenizer: { file: bad.jsonl }")),
+            ("text as tokenizer", target("tokenizer: tokenizer.json")),
         ],
     );
+}
+
+#[test]
+fn mistakes_in_what_is_expected() {
+    golden(
+        "expectations",
+        &[
+            ("unknown key", probe("expect: { regex: x }")),
+            ("nothing to contain", probe("expect: { contains: '' }")),
+            ("number", probe("expect: { contains: 7 }")),
+            ("no regular expression", probe("expect: { matches: 'a(b' }")),
+            (
+                "large regular expression",
+                probe("expect: { matches: '\\w{1000}{100}' }"),
+            ),
+            ("no tokens", probe("expect: { min_output_tokens: 0 }")),
+            (
+                "more than there may be",
+                probe("expect: { min_output_tokens: 65 }"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn expectations_and_tokenizers_arrive() {
+    let scratch = Scratch::new();
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example-tokenizer.json");
+    scratch.write("tokenizer.json", fs::read(tokenizer).unwrap());
+    let text = format!(
+        "defaults: {{ expect: {{ contains: a, min_output_tokens: 3 }} }}\n{}",
+        target("tokenizer: { file: tokenizer.json }")
+            .replace("    every: 1m", "    expect: { contains: b, matches: '^c' }")
+            .replace(
+                "probes:",
+                "  - { name: t, url: 'http://h/v2', api: triton_generate, model: m, text_mode: cumulative, tokenizer: { file: tokenizer.json } }\nprobes:"
+            )
+    );
+    let plan = parse(&text, "probes.yaml", &scratch.0).unwrap_or_else(|error| panic!("{error}"));
+    let [one, other] = plan.targets() else { panic!() };
+    let (one, tokenizer) = (one.tokenizer.as_ref().unwrap(), other.tokenizer.as_ref().unwrap());
+    assert!(std::sync::Arc::ptr_eq(one, tokenizer), "a file is read once");
+    assert_eq!(other.text_mode.as_str(), "cumulative");
+    let expect = plan.probes()[0].expect.as_ref().unwrap();
+    assert_eq!(expect.contains.as_deref(), Some("b"));
+    assert_eq!(expect.min_output_tokens, Some(Tokens(3)));
+    assert!(expect.matches.is_some());
 }
 
 #[test]
@@ -610,7 +679,7 @@ probes:
     assert_eq!(target.url.as_str(), "http://localhost:11434/v1");
     assert_eq!(
         (target.api, target.connection, target.http),
-        (Api::OpenaiChat, Connection::New, HttpVersion::Http1)
+        (Dialect::OpenaiChat, Connection::New, HttpVersion::Http1)
     );
     assert_eq!((target.max_tokens_field, target.share), ("max_tokens", false));
     let [single, fifty] = plan.probes() else { panic!() };
@@ -717,8 +786,11 @@ fn labels_and_secrets_arrive() {
     let target = &plan.targets()[0];
     let authorization = target.authorization.as_ref().unwrap();
     assert_eq!(
-        (authorization.scheme.as_str(), authorization.credentials.expose()),
-        ("Bearer", "from-a-file")
+        (
+            authorization.scheme.as_deref(),
+            authorization.credentials.expose()
+        ),
+        (None, "from-a-file")
     );
     let headers: Vec<_> = target
         .headers

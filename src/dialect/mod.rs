@@ -1,15 +1,35 @@
 //! The wire protocols: request body out, [`Delta`]s in. One file per protocol; no I/O, no clock.
 
-mod ollama;
-mod openai;
+mod anthropic_messages;
+mod decoder;
+mod fault;
+mod gemini;
+mod json;
+mod llamacpp_completion;
+mod ollama_chat;
+mod ollama_generate;
+mod openai_chat;
+mod openai_completions;
+mod openai_responses;
+mod openai_usage;
+mod said;
+mod tgi_generate;
+mod triton_generate;
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{Map, Value};
+use url::Url;
 
+pub use self::{
+    decoder::{DecodeError, Decoder},
+    fault::{ApiError, error_in},
+};
+pub use crate::config::plan::Dialect;
 use crate::{
-    config::plan::{Api, Target},
-    framing::{Deframer, Frame, Framing, FramingError},
+    config::plan::{Authorization, Target},
+    framing::Framing,
     prompt::Question,
     units::Tokens,
     usage::{ServerPhases, Usage},
@@ -58,52 +78,11 @@ impl Output {
     }
 }
 
-/// An error that the endpoint reports, in a 200 stream or in the body of another status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiError {
-    /// The endpoint says that it has too much to do.
-    pub overloaded: bool,
-    pub message: String,
-}
-
-/// Why a body is not the protocol.
-#[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
-    #[error(transparent)]
-    Framing(#[from] FramingError),
-    #[error("frame {0}: {1}")]
-    Frame(u32, serde_json::Error),
-}
-
-/// A wire protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    OpenaiChat,
-    OllamaChat,
-}
-
-impl From<Api> for Dialect {
-    fn from(api: Api) -> Self {
-        match api {
-            Api::OpenaiChat => Self::OpenaiChat,
-            Api::OllamaChat => Self::OllamaChat,
-        }
-    }
-}
-
 impl Dialect {
-    /// What follows the target's base URL.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::OpenaiChat => "/chat/completions",
-            Self::OllamaChat => "/api/chat",
-        }
-    }
-
     pub const fn framing(self) -> Framing {
         match self {
-            Self::OpenaiChat => Framing::Sse,
-            Self::OllamaChat => Framing::Ndjson,
+            Self::OllamaChat | Self::OllamaGenerate => Framing::Ndjson,
+            _ => Framing::Sse,
         }
     }
 
@@ -115,21 +94,65 @@ impl Dialect {
         }
     }
 
+    /// Whether the protocol has a place for the server's own times. OpenAI-like servers may report them, too.
+    pub const fn reports_times(self) -> bool {
+        matches!(
+            self,
+            Self::OllamaChat | Self::OllamaGenerate | Self::LlamacppCompletion
+        )
+    }
+
+    /// Where a request goes: the base URL, the path of the API, and in it the model where the API has it there.
+    /// `None` when the base URL cannot be extended by a path.
+    pub fn address(self, target: &Target) -> Option<Url> {
+        let mut url = target.url.clone();
+        url.path_segments_mut().ok()?.pop_if_empty().extend(
+            self.path()
+                .split('/')
+                .skip(1)
+                .map(|segment| segment.replace("{model}", &target.model)),
+        );
+        url.set_query(self.query());
+        Some(url)
+    }
+
+    /// The header that carries the credentials, and its value: the API's own, unless a scheme is given.
+    pub fn credentials(self, authorization: &Authorization) -> (&'static str, String) {
+        let secret = authorization.credentials.expose();
+        match (&authorization.scheme, self) {
+            (None, Self::AnthropicMessages) => ("x-api-key", secret.to_owned()),
+            (None, Self::Gemini) => ("x-goog-api-key", secret.to_owned()),
+            (scheme, _) => {
+                let scheme = scheme.as_deref().unwrap_or("Bearer");
+                ("authorization", format!("{scheme} {secret}"))
+            }
+        }
+    }
+
+    /// Headers that the API needs besides. The target's own win.
+    pub const fn headers(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::AnthropicMessages => &[anthropic_messages::VERSION],
+            _ => &[],
+        }
+    }
+
     /// The body of a request, with the target's `body` merged in.
     pub fn body(self, target: &Target, question: &Question, max_tokens: Tokens) -> Bytes {
         let mut body = match self {
-            Self::OpenaiChat => openai::body(target, question, max_tokens),
-            Self::OllamaChat => ollama::body(target, question, max_tokens),
+            Self::OpenaiChat => openai_chat::body(target, question, max_tokens),
+            Self::OpenaiCompletions => openai_completions::body(target, question, max_tokens),
+            Self::OpenaiResponses => openai_responses::body(target, question, max_tokens),
+            Self::AnthropicMessages => anthropic_messages::body(target, question, max_tokens),
+            Self::OllamaChat => ollama_chat::body(target, question, max_tokens),
+            Self::OllamaGenerate => ollama_generate::body(target, question, max_tokens),
+            Self::LlamacppCompletion => llamacpp_completion::body(question, max_tokens),
+            Self::TgiGenerate => tgi_generate::body(question, max_tokens),
+            Self::TritonGenerate => triton_generate::body(question, max_tokens),
+            Self::Gemini => gemini::body(question, max_tokens),
         };
         merge(&mut body, &target.body);
         Value::Object(body).to_string().into()
-    }
-
-    fn decode(self, frame: Frame<'_>) -> Result<Delta, serde_json::Error> {
-        match self {
-            Self::OpenaiChat => openai::decode(frame),
-            Self::OllamaChat => ollama::decode(frame),
-        }
     }
 }
 
@@ -143,16 +166,7 @@ fn merge(base: &mut Map<String, Value>, over: &Map<String, Value>) {
     }
 }
 
-/// Reads a frame that is to be a JSON object; serde would take an array for one.
-fn object<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, serde_json::Error> {
-    if data.trim_ascii_start().first() == Some(&b'{') {
-        serde_json::from_slice(data)
-    } else {
-        Err(serde::de::Error::custom("not a JSON object"))
-    }
-}
-
-/// Messages as both protocols have them.
+/// Messages as the chats of OpenAI and Ollama have them.
 fn messages(question: &Question) -> Value {
     let message = |role: &str, content: &str| serde_json::json!({ "role": role, "content": content });
     let system = question.system.as_deref().map(|system| message("system", system));
@@ -162,84 +176,11 @@ fn messages(question: &Question) -> Value {
         .collect()
 }
 
-/// Decodes the body of one response.
-#[derive(Debug)]
-pub struct Decoder {
-    dialect: Dialect,
-    deframer: Deframer,
-    frames: u32,
-}
-
-impl Decoder {
-    pub fn new(dialect: Dialect) -> Self {
-        Self {
-            dialect,
-            deframer: Deframer::new(dialect.framing()),
-            frames: 0,
-        }
-    }
-
-    /// Decodes a chunk and hands on what its frames mean. After an error the rest of the body means nothing.
-    pub fn push(&mut self, chunk: &[u8], mut each: impl FnMut(Delta)) -> Result<(), DecodeError> {
-        let mut undecodable = None;
-        let (dialect, frames) = (self.dialect, &mut self.frames);
-        let pushed = self.deframer.push(chunk, |frame| {
-            *frames += 1;
-            if undecodable.is_none() {
-                match dialect.decode(frame) {
-                    Ok(delta) => each(delta),
-                    Err(error) => undecodable = Some(DecodeError::Frame(*frames, error)),
-                }
-            }
-        });
-        undecodable.map_or(Ok(()), Err)?;
-        Ok(pushed?)
-    }
-
-    /// The body has ended. A last frame without its terminator counts if it is whole.
-    pub fn finish(&mut self, mut each: impl FnMut(Delta)) {
-        let dialect = self.dialect;
-        self.deframer.finish(|frame| {
-            if let Ok(delta) = dialect.decode(frame) {
-                each(delta);
-            }
-        });
-    }
-}
-
-/// The error in a body that is not a stream: that of another status, or of a 200 that is plain JSON.
-pub fn error_in(body: &[u8]) -> Option<ApiError> {
-    let value: Value = serde_json::from_slice(body).ok()?;
-    match value.get("error") {
-        Some(error) if !error.is_null() => Some(api_error(error)),
-        _ if value.get("object").and_then(Value::as_str) == Some("error") => Some(api_error(&value)),
-        _ => None,
-    }
-}
-
-/// Reads an error in any of the shapes that are about: a string, or an object with some of `message`,
-/// `type`, `code`, `status`.
-fn api_error(error: &Value) -> ApiError {
-    let field = |name| error.get(name).and_then(Value::as_str);
-    let message = error
-        .as_str()
-        .or_else(|| field("message"))
-        .or_else(|| field("error"));
-    let code = error
-        .get("code")
-        .and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
-    let says_overload = [field("type"), field("code"), field("status"), message]
-        .into_iter()
-        .flatten()
-        .any(|text| {
-            let text = text.to_ascii_lowercase();
-            ["overload", "server busy", "server_busy", "unavailable"]
-                .iter()
-                .any(|word| text.contains(word))
-        });
-    ApiError {
-        overloaded: says_overload || matches!(code, Some(503 | 529)),
-        message: message.map_or_else(|| error.to_string(), str::to_owned),
+/// The prompt of an API that has no messages: the system prompt stands before it.
+fn prompt(question: &Question) -> Cow<'_, str> {
+    match &question.system {
+        Some(system) => format!("{system}\n\n{}", question.user).into(),
+        None => (&question.user).into(),
     }
 }
 
@@ -248,48 +189,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn errors_of_every_shape_are_read() {
-        for (body, overloaded, message) in [
-            (
-                json!({"error": {"message": "no such model", "type": "invalid_request_error", "code": 404}}),
-                false,
-                "no such model",
-            ),
-            (
-                json!({"error": {"type": "overloaded_error", "message": "Overloaded"}}),
-                true,
-                "Overloaded",
-            ),
-            (
-                json!({"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}),
-                true,
-                "Loading model",
-            ),
-            (
-                json!({"error": "server busy, please try again.  maximum pending requests exceeded"}),
-                true,
-                "server busy, please try again.  maximum pending requests exceeded",
-            ),
-            (json!({"error": {"code": "529"}}), true, "{\"code\":\"529\"}"),
-            (
-                json!({"object": "error", "message": "too long", "code": 400}),
-                false,
-                "too long",
-            ),
-        ] {
-            let error = error_in(body.to_string().as_bytes()).unwrap();
-            assert_eq!(
-                (error.overloaded, error.message.as_str()),
-                (overloaded, message),
-                "{body}"
-            );
-        }
-        for body in ["", "{}", "{\"error\":null}", "[1]", "<html>", "\"error\""] {
-            assert_eq!(error_in(body.as_bytes()), None, "{body}");
-        }
-    }
 
     #[test]
     fn the_targets_body_wins_key_by_key() {

@@ -26,8 +26,10 @@ pub enum FramingError {
     TooMany,
 }
 
-/// The longest line or event that is decoded, in bytes.
-pub const MAX_FRAME: usize = 4 << 20;
+/// The longest line or event that is decoded, in bytes. An event is held twice at most, as its last line and as
+/// what the lines say: together with as many gaps between frames as there may be, and the text of the answer, that is
+/// within the 8 MiB that a request may take.
+pub const MAX_FRAME: usize = 3 << 19;
 
 /// The most frames of one response; more would not fit the memory that a request may take.
 pub const MAX_FRAMES: u32 = 1 << 18;
@@ -88,6 +90,16 @@ impl Deframer {
     }
 }
 
+/// Appends to a buffer of at most [`MAX_FRAME`] bytes, which does not grow beyond that, as doubling would make it.
+fn append(buffer: &mut Vec<u8>, piece: &[u8]) {
+    let needed = buffer.len() + piece.len();
+    if needed > buffer.capacity() {
+        let capacity = needed.max((2 * buffer.capacity()).min(MAX_FRAME));
+        buffer.reserve_exact(capacity - buffer.len());
+    }
+    buffer.extend_from_slice(piece);
+}
+
 /// A line that may come in pieces, bounded.
 #[derive(Debug, Default)]
 struct LineBuffer(Vec<u8>);
@@ -98,7 +110,7 @@ impl LineBuffer {
         if self.0.len() + piece.len() > MAX_FRAME {
             return Err(FramingError::TooLong);
         }
-        self.0.extend_from_slice(piece);
+        append(&mut self.0, piece);
         Ok(())
     }
 

@@ -4,9 +4,10 @@
 
 use memchr::{memchr, memchr2};
 
-use super::{Frame, FramingError, LineBuffer, MAX_FRAME};
+use super::{Frame, FramingError, LineBuffer, MAX_FRAME, append};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
+const MAX_NAME: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct SseDecoder {
@@ -85,18 +86,20 @@ impl Event {
         };
         match field {
             b"data" => {
-                if self.data.len() + value.len() > MAX_FRAME {
+                if self.data.len() + value.len() + 1 > MAX_FRAME {
                     return Err(FramingError::TooLong);
                 }
                 if self.any {
-                    self.data.push(b'\n');
+                    append(&mut self.data, b"\n");
                 }
-                self.data.extend_from_slice(value);
+                append(&mut self.data, value);
                 self.any = true;
             }
             b"event" => {
                 self.name.clear();
-                self.name.extend_from_slice(value);
+                // No event that means anything has a longer name.
+                let most = value.len().min(MAX_NAME);
+                self.name.extend_from_slice(value.get(..most).unwrap_or(value));
             }
             b"error" => each(Frame {
                 event: b"error",

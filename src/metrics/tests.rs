@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     config::plan::{
-        Alert, Api, Connection, HttpVersion, Price, Probe, Slo, Step, Target, Timeouts, Withheld,
+        Alert, Connection, Dialect, HttpVersion, Price, Probe, Slo, Step, Target, TextMode, Timeouts,
+        Withheld,
     },
     load::Volume,
     measure::Measurement,
@@ -35,7 +36,7 @@ fn edited(
     let mut target = Target {
         name: Name::new(target).unwrap(),
         url: "http://gpu-1.example:8000/v1".parse().unwrap(),
-        api: Api::OpenaiChat,
+        api: Dialect::OpenaiChat,
         model: "granite4:350m".into(),
         authorization: None,
         headers: Vec::new(),
@@ -43,6 +44,8 @@ fn edited(
         http: HttpVersion::Http1,
         max_tokens_field: "max_tokens",
         body: serde_json::Map::new(),
+        text_mode: TextMode::Auto,
+        tokenizer: None,
         price: None,
         labels: BTreeMap::new(),
         share: false,
@@ -67,6 +70,7 @@ fn edited(
         },
         max_tokens: Tokens(64),
         timeouts: Timeouts::default(),
+        expect: None,
         labels: BTreeMap::new(),
     };
     edit(&mut probe, &mut target, &mut step);
@@ -84,7 +88,7 @@ fn plain(probe: &str, target: &str, users: u32) -> Series {
 /// With everything that adds families: a price, every limit, an API that reports its phases.
 fn rich(probe: &str, target: &str, users: u32) -> Series {
     edited((probe, target, users), |_, target, step| {
-        target.api = Api::OllamaChat;
+        target.api = Dialect::OllamaChat;
         target.price = Some(Price {
             input_per_million: 1.0,
             output_per_million: 2.0,

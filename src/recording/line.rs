@@ -11,13 +11,15 @@ use super::{
     secrets::Secrets,
 };
 use crate::{
-    config::plan::{Series, Slo, Timeouts},
+    config::plan::{Series, Slo, TextMode, Timeouts},
+    expect::{Expect, Pattern},
     measure::Measurement,
     outcome::Ended,
     response::Head,
     slo::ErrorBounds,
     summary::Judged,
     tape::{Ending, Tape},
+    units::Tokens,
 };
 
 /// A longer body of a request is left out.
@@ -36,6 +38,12 @@ pub(super) struct Line {
     pub(super) warmup: bool,
     pub(super) timeouts: LineTimeouts,
     pub(super) slo: LineSlo,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) text_mode: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) expect: Option<LineExpect>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) counted: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) body: Option<String>,
     pub(super) body_bytes: usize,
@@ -88,6 +96,14 @@ pub(super) struct LineSlo {
     pub(super) request_ns: Option<u64>,
     pub(super) objective: f64,
     pub(super) excuse: Few<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LineExpect {
+    pub(super) contains: Option<String>,
+    pub(super) matches: Option<String>,
+    pub(super) min_output_tokens: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -153,6 +169,10 @@ impl Line {
             warmup: record.warmup,
             timeouts: LineTimeouts::of(series.probe.timeouts),
             slo: LineSlo::of(&series.step.slo),
+            text_mode: (series.target.text_mode != TextMode::Auto)
+                .then(|| series.target.text_mode.as_str().into()),
+            expect: series.probe.expect.as_ref().map(LineExpect::of),
+            counted: record.counted.map(|counted| counted.0),
             body: body.map(|body| secrets.mask_text(&String::from_utf8_lossy(body), &mut masked)),
             body_bytes: tape.request.len(),
             intended_ns: between(began, line.intended),
@@ -216,6 +236,25 @@ impl LineSlo {
             objective: slo.objective.get(),
             excuse: Few(slo.excuse.iter().map(ToString::to_string).collect()),
         }
+    }
+}
+
+impl LineExpect {
+    fn of(expect: &Expect) -> Self {
+        Self {
+            contains: expect.contains.clone(),
+            matches: expect.matches.as_ref().map(|pattern| pattern.as_str().into()),
+            min_output_tokens: expect.min_output_tokens.map(|least| least.0),
+        }
+    }
+
+    pub(super) fn read(self) -> Result<Expect, String> {
+        let matches = self.matches.map(|pattern| Pattern::new(&pattern)).transpose();
+        Ok(Expect {
+            contains: self.contains,
+            matches: matches.map_err(|what| format!("matches {what}"))?,
+            min_output_tokens: self.min_output_tokens.map(Tokens),
+        })
     }
 }
 

@@ -19,6 +19,7 @@
 //! | `number`, `warmup` | position in the burst, from 0; whether it came before the measured requests |
 //! | `timeouts` | `connect_ns`, `first_token_ns`, `stall_ns`, `total_ns` |
 //! | `slo` | the objectives in force: `ttft_ns`, `ttft_from`, `ttfo_ns`, `itl_ns`, `gap_ns`, `request_ns`, `objective` (a share), `excuse` |
+//! | `text_mode`, `expect`, `counted` | the target's, the probe's (`contains`, `matches`, `min_output_tokens`), and the tokens that the target's tokenizer counted; each only where there is one |
 //! | `body`, `body_bytes` | the body of the request and its length; no body above 64 KiB |
 //! | `intended_ns`, `start_ns` | since the recording began; no start: cancelled before its turn came |
 //! | `connection` | `new`, `reused`, `reopened` |

@@ -6,17 +6,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use super::line::{How, Line, LineEnd, LineHead, LineSlo, LineTimeouts};
+use super::line::{How, Line, LineEnd, LineExpect, LineHead, LineSlo, LineTimeouts};
 use crate::{
-    config::plan::{Api, SeriesKey, Slo, Timeouts, TtftFrom},
-    dialect::Dialect,
+    config::plan::{Dialect, SeriesKey, Slo, TextMode, Timeouts, TtftFrom},
+    expect::Expect,
     measure::Measurement,
     outcome::{Ended, Failure, Outcome},
     record::{ConnectionState, Record},
     response::Head,
     slo::ErrorBounds,
     tape::{Ending, Room, Tape},
-    units::{Name, Ratio},
+    units::{Name, Ratio, Tokens},
 };
 
 /// No time of a recording is longer than a year, so that instants can be added.
@@ -30,6 +30,10 @@ pub struct Recorded {
     /// The objectives that were in force.
     pub slo: Slo,
     pub(super) dialect: Dialect,
+    pub(super) text_mode: TextMode,
+    pub(super) expect: Option<Expect>,
+    /// Output tokens as the target's tokenizer counted them.
+    pub(super) counted: Option<Tokens>,
     pub(super) timeouts: Timeouts,
     /// What was known when the head had come, and when the request was over.
     pub(super) record: Record,
@@ -63,8 +67,8 @@ impl Recorded {
 impl Line {
     /// Makes sense of the line; instants count from `epoch`. The error says in words what makes none.
     pub(super) fn checked(self, epoch: Instant) -> Result<Recorded, String> {
-        let api = Api::ALL.iter().copied().find(|api| api.as_str() == self.api);
-        let api = api.ok_or_else(|| format!("there is no api {:?}", self.api))?;
+        let api = Dialect::ALL.iter().copied().find(|api| api.as_str() == self.api);
+        let dialect = api.ok_or_else(|| format!("there is no api {:?}", self.api))?;
         if self.concurrency == 0 {
             return Err("a concurrency of 0".into());
         }
@@ -122,7 +126,10 @@ impl Line {
             },
             model: self.model,
             slo: self.slo.read()?,
-            dialect: Dialect::from(api),
+            dialect,
+            text_mode: text_mode(self.text_mode.as_deref())?,
+            expect: self.expect.map(LineExpect::read).transpose()?,
+            counted: self.counted.map(Tokens),
             timeouts: self.timeouts.read(),
             record,
             tape: Arc::new(tape),
@@ -132,6 +139,16 @@ impl Line {
             bounds: self.bounds,
             verdicts: self.verdicts.0,
         })
+    }
+}
+
+fn text_mode(written: Option<&str>) -> Result<TextMode, String> {
+    match written {
+        None => Ok(TextMode::Auto),
+        Some(written) => [TextMode::Auto, TextMode::Delta, TextMode::Cumulative]
+            .into_iter()
+            .find(|mode| mode.as_str() == written)
+            .ok_or_else(|| format!("there is no text_mode {written:?}")),
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use super::{read::Problem, recorded::Recorded};
 use crate::{
+    answer::Examination,
     config::plan::{SeriesKey, Slo},
+    dialect::Decoder,
     measure::Measurement,
     outcome::{Ended, Failure, Outcome},
-    reading::{Reading, presentable},
-    record::Record,
+    reading::Reading,
+    record::{Record, presentable},
     report::Report,
     response::Read,
     summary::{Judged, Tally},
@@ -104,6 +106,11 @@ impl Recorded {
                 Some(presentable(&detail)).filter(|detail| !detail.is_empty()),
             ),
         };
+        // The tokenizer is not here, but what it counted is.
+        record.counted = self.counted.filter(|_| record.usage.output.is_none());
+        if let (Some(expect), Some(text)) = (&self.expect, record.text.take()) {
+            Examination::expecting(expect.clone()).examine(&mut record, &text, |text| text);
+        }
         let measured = Measurement::of(&record);
         Judged::new(record, measured, self.bounds, slo)
     }
@@ -118,7 +125,10 @@ impl Recorded {
         let (Some(head), Some(start), Some(came)) = (&tape.head, line.start, line.headers) else {
             return as_it_was();
         };
-        let mut reading = Reading::begin(self.dialect, self.timeouts, start, head, came, record)?;
+        let decoder = Decoder::new(self.dialect)
+            .text_mode(self.text_mode)
+            .keeping_text(self.expect.is_some());
+        let mut reading = Reading::begin(decoder, self.timeouts, start, head, came, record)?;
         for (at, chunk) in tape.chunks() {
             if let Some(ended) = reading.absorb(Read::Chunk(chunk), at, record).break_value() {
                 return ended;

@@ -107,7 +107,12 @@ fn table_row(row: &Row, now: f64) -> Markup {
             }
             td class="number" { (ttft_p50) }
             td class="number" { (ttft_p99) }
-            td class="number" { (itl_p50) }
+            td class="number" {
+                (itl_p50)
+                @if let Some(counted_by) = summary.and_then(Summary::counted_by) {
+                    small { "tokens by " (counted_by) }
+                }
+            }
             td class="number" { (itl_p99) }
             td { (failures(summary)) }
             td class="number" {

@@ -12,8 +12,7 @@ use std::{
 use llm_probe_exporter::{
     burst::Burst,
     client::Client,
-    config::plan::{Api, Connection, HttpVersion, Probe, Series, Slo, Step, Target, Timeouts},
-    dialect::Dialect,
+    config::plan::{Connection, Dialect, HttpVersion, Probe, Series, Slo, Step, Target, TextMode, Timeouts},
     gate::Gate,
     lag::Lag,
     load::Volume,
@@ -55,7 +54,7 @@ pub(crate) fn target(address: SocketAddr) -> Target {
     Target {
         name: Name::new("scripted").unwrap(),
         url: format!("http://{address}/v1").parse().unwrap(),
-        api: Api::OpenaiChat,
+        api: Dialect::OpenaiChat,
         model: "m".into(),
         authorization: None,
         headers: Vec::new(),
@@ -63,6 +62,8 @@ pub(crate) fn target(address: SocketAddr) -> Target {
         http: HttpVersion::Http1,
         max_tokens_field: "max_tokens",
         body: serde_json::Map::new(),
+        text_mode: TextMode::Auto,
+        tokenizer: None,
         price: None,
         labels: std::collections::BTreeMap::new(),
         share: false,
@@ -79,7 +80,7 @@ pub(crate) fn reusing(address: SocketAddr) -> Target {
 pub(crate) fn ollama(address: SocketAddr) -> Target {
     Target {
         url: format!("http://{address}").parse().unwrap(),
-        api: Api::OllamaChat,
+        api: Dialect::OllamaChat,
         ..target(address)
     }
 }
@@ -92,7 +93,8 @@ pub(crate) fn endpoint(target: &Target) -> Arc<Endpoint> {
 pub(crate) fn endpoint_behind(target: &Target, gate: Gate) -> Arc<Endpoint> {
     Arc::new(Endpoint {
         client: Client::new(target, USER_AGENT, &Handle::current()).unwrap(),
-        dialect: Dialect::from(target.api),
+        dialect: target.api,
+        text_mode: target.text_mode,
         gate,
         recording: None,
     })
@@ -111,6 +113,7 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
         intended: Instant::now(),
         body: endpoint.dialect.body(target, &question, Tokens(64)),
         timeouts,
+        keep_text: false,
         in_flight: Arc::default(),
     }
 }
@@ -208,6 +211,7 @@ pub(crate) fn probe(target: Target) -> Probe {
         },
         max_tokens: Tokens(64),
         timeouts: PATIENT,
+        expect: None,
         labels: std::collections::BTreeMap::new(),
     }
 }
@@ -237,6 +241,7 @@ pub(crate) fn burst_behind(probe: Probe, step: Step, gate: Gate) -> Burst {
         endpoint,
         in_flight: Arc::new(AtomicI64::new(0)),
         lag: Lag::default(),
+        blocking: Handle::current(),
         asked_before: 0,
         cancel: CancellationToken::new(),
     }

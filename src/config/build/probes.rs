@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{Context, Targets, labels, prompts, slos};
+use super::{Context, Targets, expects, labels, prompts, slos};
 use crate::{
     config::{
         plan::{Probe, Step, Target, Timeouts},
@@ -53,6 +53,8 @@ pub(super) fn probe(
     let prompt = prompts::prompt(&item.prompt, context);
     let timeouts = timeouts(&item.timeouts, of, report);
     slos::warn_of_unreachable(&item, &timeouts, report);
+    let max_tokens = Tokens(item.max_tokens.value().map_or(MAX_TOKENS, |tokens| tokens.get()));
+    let expect = expects::expect(&item.expect, max_tokens, report);
     let labels = labels::values(&raw.value.labels, of, context);
     Some(Probe {
         name: name?,
@@ -63,8 +65,9 @@ pub(super) fn probe(
         settle: item.settle.value().map_or(SETTLE, |settle| settle.0),
         warmup: item.warmup.value().copied().unwrap_or(0),
         prompt: prompt?,
-        max_tokens: Tokens(item.max_tokens.value().map_or(MAX_TOKENS, |tokens| tokens.get())),
+        max_tokens,
         timeouts,
+        expect,
         labels,
     })
 }
@@ -91,6 +94,7 @@ fn inherit(own: &items::Probe, defaults: &items::Probe, of: &str, report: &Repor
 
     let mut item = own.merged(defaults);
     item.timeouts = own.timeouts.merged(&defaults.timeouts);
+    item.expect = own.expect.merged(&defaults.expect);
     item.slo = own.slo.merged(&defaults.slo);
     item.prompt = prompts::inherit(&own.prompt, &defaults.prompt);
     if !own.concurrency.is_absent() {

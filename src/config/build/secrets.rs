@@ -37,7 +37,7 @@ const OWN_HEADERS: &[(&str, &str)] = &[
 ];
 const OWN: &str = "remove it";
 
-/// The `Authorization` header; `None` when its credentials cannot be had.
+/// The credentials and how they are sent; `None` when its credentials cannot be had.
 pub(super) fn authorization(
     given: &At<items::Authorization>,
     context: &Context<'_>,
@@ -49,7 +49,6 @@ pub(super) fn authorization(
     ];
     let one_of = "`credentials_env` or `credentials_file`";
     let credentials = one_source(given, &alternatives, one_of, context);
-    let scheme = item.scheme.value().map_or("Bearer", String::as_str);
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if let Some(scheme) = item.scheme.given()
         && (scheme.value.is_empty() || !scheme.value.chars().all(is_token))
@@ -60,7 +59,7 @@ pub(super) fn authorization(
             .problem(scheme.id, what, "write one word, such as `Bearer`");
     }
     Some(Authorization {
-        scheme: scheme.to_owned(),
+        scheme: item.scheme.value().cloned(),
         credentials: credentials?,
     })
 }

@@ -3,12 +3,15 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Context, labels, require, secrets};
+use super::{Context, labels, require, secrets, vocabularies};
 use crate::{
     config::{
-        plan::{Api, Connection, HttpVersion, Price, Target},
+        plan::{Connection, Dialect, HttpVersion, Price, Target},
         problem::{list, shown},
-        raw::{items, reading::At},
+        raw::{
+            items,
+            reading::{At, Field},
+        },
         report::Report,
         secret::looks_secret,
     },
@@ -18,11 +21,24 @@ use crate::{
 /// Fields of the request body that the probe sets itself, and the mend.
 const OWN_FIELDS: &[(&str, &str)] = &[
     ("model", "write `model: …` in the target"),
-    ("messages", "write `prompt: { text: … }` in the probe"),
+    ("messages", PROMPT),
+    ("prompt", PROMPT),
+    ("input", PROMPT),
+    ("inputs", PROMPT),
+    ("text_input", PROMPT),
+    ("contents", PROMPT),
     ("stream", "remove it"),
+    ("parameters.stream", "remove it"),
     ("max_tokens", MAX_TOKENS),
     ("max_completion_tokens", MAX_TOKENS),
+    ("max_output_tokens", MAX_TOKENS),
+    ("n_predict", MAX_TOKENS),
+    ("options.num_predict", MAX_TOKENS),
+    ("parameters.max_tokens", MAX_TOKENS),
+    ("parameters.max_new_tokens", MAX_TOKENS),
+    ("generationConfig.maxOutputTokens", MAX_TOKENS),
 ];
+const PROMPT: &str = "write `prompt: { text: … }` in the probe";
 const MAX_TOKENS: &str = "write `max_tokens: …` in the probe";
 
 /// `None` when it cannot be built; its problems are reported.
@@ -35,7 +51,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         "add the base URL, such as `url: http://localhost:11434/v1`",
         report,
     );
-    let apis = list(&Api::ALL.iter().map(|api| api.as_str()).collect::<Vec<_>>());
+    let apis = list(&Dialect::ALL.iter().map(|api| api.as_str()).collect::<Vec<_>>());
     require(
         &item.api,
         raw,
@@ -58,13 +74,8 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
     }
     let api = item.api.value().copied();
     let url = item.url.given().and_then(|given| url(given, api, report));
-    if let (Some(field), Some(Api::OllamaChat)) = (item.max_tokens_field.given(), api) {
-        report.problem(
-            field.key,
-            format!("{} is for `openai_chat` alone", field.thing),
-            "remove it",
-        );
-    }
+    only_for(&item.max_tokens_field, Dialect::OpenaiChat, api, report);
+    only_for(&item.text_mode, Dialect::TritonGenerate, api, report);
     let authorization = item
         .authorization
         .given()
@@ -100,14 +111,26 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
             .value()
             .map_or("max_tokens", |field| field.0),
         body,
+        text_mode: item.text_mode.value().copied().unwrap_or_default(),
+        tokenizer: vocabularies::tokenizer(&item.tokenizer, context),
         price,
         labels,
         share: item.share.value().copied().unwrap_or(false),
     })
 }
 
+/// Reports a key that only one API has a use for.
+fn only_for<T>(field: &Field<T>, owner: Dialect, api: Option<Dialect>, report: &Report<'_>) {
+    if let (Some(given), Some(api)) = (field.given(), api)
+        && api != owner
+    {
+        let what = format!("{} is for `{}` alone", given.thing, owner.as_str());
+        report.problem(given.key, what, "remove it");
+    }
+}
+
 /// A base URL without `/` at its end.
-fn url(given: &At<String>, api: Option<Api>, report: &Report<'_>) -> Option<Url> {
+fn url(given: &At<String>, api: Option<Dialect>, report: &Report<'_>) -> Option<Url> {
     let text = given.value.as_str();
     let problem = |what: &str, mend: &str| {
         let which = if looks_secret(text) {
@@ -147,16 +170,24 @@ fn url(given: &At<String>, api: Option<Api>, report: &Report<'_>) -> Option<Url>
         );
     }
     let path = url.path().trim_end_matches('/').to_owned();
-    let added = match api {
-        Some(Api::OpenaiChat) => "/chat/completions",
-        Some(Api::OllamaChat) => "/api/chat",
-        None => "",
-    };
-    if !added.is_empty() && path.ends_with(added) {
+    // Of a path with the model in it, what follows the model.
+    let added = api.map_or("", Dialect::path);
+    let end = added.rsplit('}').next().unwrap_or_default();
+    if !end.is_empty() && path.ends_with(end) {
         return problem(
-            &format!("ends in `{added}`"),
+            &format!("ends in `{end}`"),
             &format!("leave `{added}` out: it is added"),
         );
+    }
+    if let (Some(api), true) = (api, path.is_empty())
+        && let Some(version) = api.version()
+    {
+        let what = format!(
+            "{} has no path, but `{}` is served below `{version}`",
+            given.thing,
+            api.as_str()
+        );
+        report.warning(given.id, what, format!("add `{version}` at its end"));
     }
     url.set_path(&path);
     Some(url)
@@ -180,19 +211,17 @@ fn body(item: &items::Target, of: &str, report: &Report<'_>) -> Map<String, Valu
         return Map::new();
     };
     let body = &given.value.0;
-    for (field, mend) in OWN_FIELDS.iter().filter(|(field, _)| body.contains_key(*field)) {
+    let holds = |path: &str| {
+        let mut keys = path.split('.');
+        let first = keys.next().and_then(|key| body.get(key));
+        keys.fold(first, |value, key| value?.get(key)).is_some()
+    };
+    for (field, mend) in OWN_FIELDS.iter().filter(|(field, _)| holds(field)) {
         report.problem(
             given.key,
             format!("`body` of {of} holds `{field}`, which the exporter sets itself"),
             *mend,
         );
-    }
-    if body
-        .get("options")
-        .is_some_and(|options| options.get("num_predict").is_some())
-    {
-        let what = format!("`body` of {of} holds `options.num_predict`, which the exporter sets itself");
-        report.problem(given.key, what, MAX_TOKENS);
     }
     body.clone()
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{
-        plan::{Alert, Api, Connection, HttpVersion, TtftFrom, Withheld},
+        plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TtftFrom, Withheld},
         problem::meant_or_any,
         report::Report,
     },
@@ -25,9 +25,10 @@ macro_rules! choice {
     };
 }
 
-choice!(Api {
-    Self::OpenaiChat.as_str() => Self::OpenaiChat,
-    Self::OllamaChat.as_str() => Self::OllamaChat,
+choice!(TextMode {
+    Self::Auto.as_str() => Self::Auto,
+    Self::Delta.as_str() => Self::Delta,
+    Self::Cumulative.as_str() => Self::Cumulative,
 });
 choice!(Connection {
     Self::New.as_str() => Self::New,
@@ -64,6 +65,16 @@ choice!(MaxTokensField {
     "max_tokens" => Self("max_tokens"),
     "max_completion_tokens" => Self("max_completion_tokens"),
 });
+
+impl Read for Dialect {
+    fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
+        let choices: Vec<_> = Self::ALL
+            .iter()
+            .map(|dialect| (dialect.as_str(), *dialect))
+            .collect();
+        choose(node, thing, &choices, report)
+    }
+}
 
 impl Read for Failure {
     fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {

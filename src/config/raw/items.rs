@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{
-        plan::{Alert, Api, Connection, HttpVersion, TtftFrom, Withheld},
+        plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TtftFrom, Withheld},
         report::Report,
     },
     outcome::Failure,
@@ -49,7 +49,7 @@ item! {
     Target "target" {
         name: String,
         url: String,
-        api: Api,
+        api: Dialect,
         model: String,
         authorization: Authorization,
         headers: Named<Header>,
@@ -57,6 +57,8 @@ item! {
         http: HttpVersion,
         max_tokens_field: MaxTokensField,
         body: Body,
+        text_mode: TextMode,
+        tokenizer: Tokenizer,
         price: Price,
         labels: Named<String>,
         share: bool,
@@ -98,6 +100,12 @@ item! {
 }
 
 item! {
+    Tokenizer {
+        file: String,
+    }
+}
+
+item! {
     Price {
         input_per_million: Amount,
         output_per_million: Amount,
@@ -118,6 +126,7 @@ item! {
         prompt: Prompt,
         max_tokens: NonZeroU64,
         timeouts: Timeouts,
+        expect: Expect,
         slo: Slo,
         jitter: Share,
         labels: Named<String>,
@@ -162,6 +171,17 @@ item! {
 }
 
 item! {
+    Expect {
+        contains: String,
+        matches: String,
+        min_output_tokens: NonZeroU64,
+    }
+    hints {
+        "regex" => "write `matches: …`",
+    }
+}
+
+item! {
     Slo {
         ttft: Wait,
         ttft_from: TtftFrom,
@@ -193,6 +213,7 @@ impl Item for Defaults {
         "prompt",
         "max_tokens",
         "timeouts",
+        "expect",
         "slo",
         "jitter",
     ];
@@ -222,8 +243,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("a target", Target::KEYS),
     ("`slo`", Slo::KEYS),
     ("`timeouts`", Timeouts::KEYS),
+    ("`expect`", Expect::KEYS),
     ("`prompt`", Prompt::KEYS),
     ("`authorization`", Authorization::KEYS),
+    ("`tokenizer`", Tokenizer::KEYS),
     ("`price`", Price::KEYS),
     ("`global`", Global::KEYS),
     ("the outermost level", File::KEYS),

@@ -1,7 +1,6 @@
 //! Of requests: counts, objectives, latencies, tokens.
 
 use crate::{
-    config::plan::Api,
     measure::{Phases, TokenSource},
     metrics::{
         families::{Family, Since, counter, gauge, histogram},
@@ -175,7 +174,7 @@ pub(super) static FAMILIES: &[Family] = &[
         &["phase"],
         "What the server says it spent on load, prompt and decode, of successes, where the protocol reports it.",
         |of, rows| {
-            let reports = of.numbers.plan.target.api == Api::OllamaChat;
+            let reports = of.numbers.plan.target.api.reports_times();
             for (phase, histogram) in ["load", "prompt", "decode"].iter().zip(&of.numbers.server_phases) {
                 if reports || histogram.count() > 0 {
                     rows.by(phase, histogram);
@@ -198,7 +197,7 @@ pub(super) static FAMILIES: &[Family] = &[
     counter(
         "llm_probe_output_tokens_total",
         &[],
-        "Tokens that were generated, reasoning included: the server's count, else output deltas.",
+        "Tokens that were generated, reasoning included: the server's count, else the tokenizer's, else output deltas.",
         |of, rows| rows.one(of.numbers.consumption.output.0),
     ),
     counter(

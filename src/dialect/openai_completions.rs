@@ -1,0 +1,74 @@
+//! OpenAI completions: a prompt is continued. vLLM, SGLang, llama.cpp, TGI and others serve it, too.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json, value::RawValue};
+
+use super::{
+    Delta,
+    json::{for_each, object},
+    openai_usage::{Accounts, ChunkUsage, Groq, Metrics, Timings},
+    prompt,
+    said::{Said, is_something},
+};
+use crate::{config::plan::Target, prompt::Question, units::Tokens};
+
+pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> Map<String, Value> {
+    Map::from_iter([
+        ("model".to_owned(), json!(target.model)),
+        ("prompt".to_owned(), json!(prompt(question))),
+        ("stream".to_owned(), json!(true)),
+        ("stream_options".to_owned(), json!({ "include_usage": true })),
+        ("max_tokens".to_owned(), json!(max_tokens.0)),
+    ])
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    choices: Option<&'a RawValue>,
+    #[serde(default)]
+    usage: Option<ChunkUsage>,
+    #[serde(default)]
+    x_groq: Option<Groq>,
+    #[serde(default)]
+    timings: Option<Timings>,
+    #[serde(default)]
+    metrics: Option<Metrics>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    /// Empty for special tokens.
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    /// Gateways that put a reasoning model behind this API.
+    #[serde(borrow, default)]
+    reasoning: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    finish_reason: Option<&'a RawValue>,
+}
+
+pub(super) fn decode(data: &[u8], said: &mut Said<'_>) -> Result<Delta, serde_json::Error> {
+    let chunk: Chunk<'_> = object(data)?;
+    let mut finished = false;
+    if let Some(choices) = chunk.choices {
+        for_each(choices, |choice: Choice<'_>| {
+            said.thought(choice.reasoning);
+            said.text(choice.text);
+            finished |= choice.finish_reason.is_some_and(is_something);
+            Ok(())
+        })?;
+    }
+    let accounts = Accounts {
+        usage: chunk.usage,
+        x_groq: chunk.x_groq,
+        timings: chunk.timings,
+        metrics: chunk.metrics,
+    };
+    Ok(Delta {
+        usage: accounts.usage(),
+        server_phases: accounts.phases(),
+        finished,
+        ..Delta::default()
+    })
+}
