@@ -1,5 +1,7 @@
 //! What came of one request: the timeline, the outcome, and what the server said.
 
+use std::net::SocketAddr;
+
 use tokio::time::Instant;
 
 use crate::{
@@ -56,6 +58,11 @@ pub struct Record {
     /// The HTTP status, once there was a response head.
     pub status: Option<u16>,
     pub connection: Option<ConnectionState>,
+    /// The other end of the connection: the target, or its proxy. Unknown for a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// When the first of the certificates that the server showed ends, in seconds since the Unix epoch; seen
+    /// with each new connection, also when the certificates were not believed.
+    pub certificate_expires: Option<u64>,
 }
 
 impl Record {
@@ -76,6 +83,8 @@ impl Record {
             server_phases: ServerPhases::default(),
             status: None,
             connection: None,
+            peer: None,
+            certificate_expires: None,
         }
     }
 

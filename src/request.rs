@@ -140,11 +140,16 @@ impl Request {
         };
         if !pooled {
             // What was reached is known, also where it led to nothing.
-            record.timeline.dns = way.dns();
+            record.timeline.dns = way.dns;
             record.timeline.connect = way.connect();
             record.timeline.tls = way.tls();
             record.timeline.connected = way.connected;
         }
+        record.certificate_expires = way.certificate_expires;
+        record.peer = match &sent {
+            Ok(Ok(answer)) => answer.peer(),
+            _ => way.peer.filter(|_| !pooled),
+        };
         Ok(sent??)
     }
 
@@ -175,8 +180,13 @@ impl Request {
             if let Ok(sent) = timeout_at(start + connect, &mut sending).await {
                 return Ok(sent);
             }
-            if marks.way().is_connecting() {
-                let detail = format!("no connection within {}", humantime::format_duration(connect));
+            let (way, limit) = (marks.way(), humantime::format_duration(connect));
+            if way.is_resolving && way.is_connecting() {
+                let detail = format!("the name did not resolve within {limit}");
+                return Err(Ended::failed(Failure::Dns, detail));
+            }
+            if way.is_connecting() {
+                let detail = format!("no connection within {limit}{}", way.whereto());
                 return Err(Ended::failed(Failure::ConnectTimeout, detail));
             }
         }
@@ -330,6 +340,8 @@ async fn check_head(answer: &mut Answer, dialect: Dialect, latest: Instant) -> R
         _ if status.is_success() => None,
         _ if status.is_redirection() => Some(Failure::Redirect),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Failure::Unauthorized),
+        // Only a proxy says so: there is no way to the endpoint.
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => Some(Failure::ConnectError),
         StatusCode::TOO_MANY_REQUESTS => Some(Failure::RateLimited),
         StatusCode::SERVICE_UNAVAILABLE => Some(Failure::Overloaded),
         _ if status.as_u16() == 529 => Some(Failure::Overloaded),

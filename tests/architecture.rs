@@ -42,8 +42,10 @@ const ORDER: &[&str] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["main.rs", "cli/"]),
     ("axum", &["web/"]),
+    ("base64", &["client/"]),
     ("clap", &["main.rs", "cli/", "sim/args.rs"]),
     ("comfy_table", &["report.rs", "cli/check.rs"]),
+    ("h2", &["client/"]),
     ("httparse", &["sim/"]),
     ("hyper", &["client/", "web/"]),
     ("hyper_util", &["client/", "web/"]),
@@ -57,6 +59,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_http", &["web/"]),
     ("tracing_logfmt", &["main.rs"]),
     ("tracing_subscriber", &["main.rs"]),
+    ("x509_cert", &["client/"]),
 ];
 
 /// Files that hold no clock and do no I/O.

@@ -4,12 +4,17 @@ use std::{fmt::Write, process::ExitCode, time::Duration};
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::{CliError, ConfigArgs, print, serve::within_limit};
 use crate::{
     config::plan::{Plan, Probe, Series},
+    gate::Gate,
+    lag::Lag,
     load::Volume,
     metrics::Metrics,
+    runtime::Runtimes,
+    supervisor::{Shared, Supervisor},
 };
 
 #[derive(Args, Debug)]
@@ -22,9 +27,21 @@ const HOUR: f64 = 3600.0;
 const DAY: f64 = 24.0 * HOUR;
 
 impl CheckArgs {
-    pub(super) fn run(self) -> Result<ExitCode, CliError> {
+    pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let plan = self.config.load()?;
         let metrics = Metrics::new(&plan.global().labels);
+        let (events, _) = unbounded_channel();
+        // Sets up what `serve` would, which says whether certificates and keys are fit for use.
+        Supervisor::new(
+            &plan,
+            &Shared {
+                metrics: metrics.clone(),
+                lag: Lag::default(),
+                gate: Gate::default(),
+                blocking: runtimes.service.handle().clone(),
+                events,
+            },
+        )?;
         let acquired: Vec<_> = plan
             .series()
             .map(|series| metrics.acquire(&series, None))

@@ -16,6 +16,7 @@ use super::{
     serve::{shutdown_signal, watch_lag},
 };
 use crate::{
+    board::log_request,
     config::plan::Plan,
     gate::Gate,
     lag::Lag,
@@ -125,9 +126,7 @@ async fn collect(
             }
             What::Request(judged) => {
                 progress.inc(1);
-                if let Some(detail) = &judged.record.detail {
-                    tracing::debug!(outcome = judged.record.outcome.as_str(), detail, "request failed");
-                }
+                log_request(&watched, &judged);
             }
             What::Ended(summary, _) => {
                 let report = Report::new(&watched.series, *summary);

@@ -4,6 +4,7 @@
 mod labels;
 mod probes;
 mod prompts;
+mod reach;
 mod secrets;
 mod slos;
 mod targets;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     config::plan::{
-        Alert, Api, Connection, HttpVersion, Price, Probe, Slo, Step, Target, Timeouts, Withheld,
+        Alert, Api, Connection, HttpVersion, Price, Probe, Reach, Slo, Step, Target, Timeouts, Withheld,
     },
     load::Volume,
     measure::Measurement,
@@ -41,6 +41,7 @@ fn edited(
         headers: Vec::new(),
         connection: Connection::New,
         http: HttpVersion::Http1,
+        reach: Reach::default(),
         max_tokens_field: "max_tokens",
         body: serde_json::Map::new(),
         price: None,
@@ -171,6 +172,7 @@ fn exercise(metrics: &Metrics, series: &Series) -> SeriesMetrics {
     let handle = metrics.acquire(series, Some(NOON - 60.0));
     let mut warmup = record(Outcome::Ok, 5000, 5);
     warmup.warmup = true;
+    warmup.certificate_expires = Some(1_784_635_200);
     let records = [
         warmup,
         record(Outcome::Ok, 200, 11),

@@ -12,7 +12,7 @@ use std::{
 use llm_probe_exporter::{
     burst::Burst,
     client::Client,
-    config::plan::{Api, Connection, HttpVersion, Probe, Series, Slo, Step, Target, Timeouts},
+    config::plan::{Api, Connection, HttpVersion, Probe, Reach, Series, Slo, Step, Target, Timeouts},
     dialect::Dialect,
     gate::Gate,
     lag::Lag,
@@ -61,6 +61,7 @@ pub(crate) fn target(address: SocketAddr) -> Target {
         headers: Vec::new(),
         connection: Connection::New,
         http: HttpVersion::Http1,
+        reach: Reach::default(),
         max_tokens_field: "max_tokens",
         body: serde_json::Map::new(),
         price: None,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Context, labels, require, secrets};
+use super::{Context, labels, reach, require, secrets};
 use crate::{
     config::{
         plan::{Api, Connection, HttpVersion, Price, Target},
@@ -71,6 +71,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         .and_then(|given| secrets::authorization(given, context));
     if let (Some(url), Some(given)) = (&url, item.authorization.given())
         && url.scheme() == "http"
+        && item.unix_socket.is_absent()
         && !is_near(url)
     {
         let what = format!(
@@ -83,6 +84,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         .headers
         .value()
         .map(|headers| secrets::headers(headers, context));
+    let reach = reach::reach(item, of, url.as_ref(), context);
     let body = body(item, of, report);
     let price = item.price.given().and_then(|given| price(given, report));
     let labels = labels::values(&item.labels, of, context);
@@ -95,6 +97,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         headers: headers.unwrap_or_default(),
         connection: item.connection.value().copied().unwrap_or(Connection::New),
         http: item.http.value().copied().unwrap_or(HttpVersion::Http1),
+        reach: reach?,
         max_tokens_field: item
             .max_tokens_field
             .value()
