@@ -120,8 +120,9 @@ impl Request {
         let mut sent = self
             .in_time(client.send(self.body.clone(), &marks), &marks, start)
             .await;
-        let reopened = matches!(&sent, Ok(Err(error)) if error.stale);
-        if reopened {
+        let mut reopened = false;
+        if matches!(&sent, Ok(Err(error)) if error.stale) {
+            reopened = marks.way().was_pooled();
             marks = client.marks(turn);
             sent = self
                 .in_time(client.send_anew(self.body.clone(), &marks), &marks, start)

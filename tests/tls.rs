@@ -2,9 +2,12 @@
 //! each way to fail is called.
 #![cfg(test)]
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
 use std::{
+    fs,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     path::PathBuf,
 };
@@ -29,7 +32,7 @@ use support::{
     http2::{self, Plot},
     ms,
     script::Script,
-    server::{Server, closed_port},
+    server::{Server, black_hole, closed_port},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -447,6 +450,31 @@ mod http2_ {
         }
     }
 
+    /// Those that wait for the connection which another request opens end as that one does.
+    #[tokio::test]
+    async fn a_shared_connection_that_never_comes_is_the_same_for_all() {
+        let (hole, _kept) = black_hole().await;
+        for (address, expected) in [
+            (hole, Failure::ConnectTimeout),
+            (closed_port(), Failure::ConnectRefused),
+        ] {
+            let shared = || Target {
+                connection: Connection::Reuse,
+                ..speaking(HttpVersion::Http2, target(address))
+            };
+            let endpoint = endpoint(&shared());
+            let mut asking = tokio::task::JoinSet::new();
+            for _ in 0..5 {
+                let (endpoint, target) = (endpoint.clone(), shared());
+                asking.spawn(async move { ask_again(&endpoint, &target, SHORT).await });
+            }
+            for record in asking.join_all().await {
+                assert_eq!(record.outcome, Outcome::Failed(expected), "{:?}", record.detail);
+                assert_eq!(record.connection, None);
+            }
+        }
+    }
+
     #[tokio::test]
     async fn that_is_none_is_malformed() {
         let server = answering();
@@ -789,6 +817,104 @@ async fn sessions_are_not_resumed() {
                 Some(CHAIN_ENDS),
                 "a resumed session shows no certificate"
             );
+        }
+    }
+}
+
+mod the_program {
+    use std::path::Path;
+
+    use super::*;
+    use crate::process::{Exporter, run};
+
+    fn config(address: SocketAddr, more: &str) -> String {
+        format!(
+            "targets: [{{ name: behind-tls, url: 'https://localhost:{}/v1', api: openai_chat, model: m, {more} }}]\n\
+             probes: [{{ name: p, every: 200ms }}]\n",
+            address.port()
+        )
+    }
+
+    fn write(folder: &Path, name: &str, text: &str) -> String {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn exposes_when_certificates_end_and_logs_who_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let (authority, server) = (Authority::new(), answering());
+        let tls = authority.issue(&["localhost"]).server(BOTH, &[], None);
+        let (address, _) = fronts::tls(server.address, tls).await;
+        let ca = write(folder.path(), "ca.pem", &authority.ca().text);
+        let exporter = Exporter::start(
+            &config(address, &format!("tls: {{ ca_file: {ca} }}")),
+            &["--log.level=debug"],
+        );
+        let expiry = "tls_certificate_expiry_timestamp_seconds";
+        let first = exporter.metrics();
+        assert_eq!(first.find(expiry, &[]).count(), 0, "absent until seen");
+        let later = exporter.wait_for("a request succeeded", |samples| {
+            samples.count("slo_good_requests_total", &["slo=\"goodput\""]) >= 1
+        });
+        let found: Vec<_> = later.find(expiry, &[]).collect();
+        let series = format!("llm_probe_{expiry}{{target=\"behind-tls\"}}");
+        assert_eq!(found, [(series.as_str(), CHAIN_ENDS as f64)]);
+        let log = exporter.process.log();
+        let peer = format!("peer={address}");
+        assert!(
+            log.lines()
+                .any(|line| line.contains("outcome=ok") && line.contains(&peer)),
+            "{log}"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn warns_at_each_start_that_it_verifies_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = answering();
+        let tls = Authority::new().issue(&["elsewhere"]).server(BOTH, &[], None);
+        let (address, _) = fronts::tls(server.address, tls).await;
+        let text = config(address, "tls: { insecure_skip_verify: true }");
+        let file = write(folder.path(), "probes.yaml", &text);
+        for command in ["check", "once"] {
+            let output = run(&[command, &format!("--config.file={file}")]);
+            let log = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{log}");
+            assert!(
+                log.contains("level=warn") && log.contains("`behind-tls` is not verified"),
+                "{log}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_a_key_of_another_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let cert = write(folder.path(), "client.pem", &authority.issue(&["one"]).chain);
+        let key = write(folder.path(), "client.key", &authority.issue(&["other"]).key);
+        let garbled = write(
+            folder.path(),
+            "garbled.pem",
+            "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+        );
+        for (tls, says) in [
+            (
+                format!("cert_file: {cert}, key_file: {key}"),
+                "does not belong to the first certificate",
+            ),
+            (format!("ca_file: {garbled}"), "certificate 1 cannot be used"),
+        ] {
+            let text = config(closed_port(), &format!("tls: {{ {tls} }}"));
+            let file = write(folder.path(), "probes.yaml", &text);
+            for command in ["check", "once", "serve"] {
+                let output = run(&[command, &format!("--config.file={file}")]);
+                let log = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(output.status.code(), Some(2), "{command}: {log}");
+                assert!(log.contains("behind-tls") && log.contains(says), "{log}");
+            }
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::outcome::{Failure, Invalid, Outcome};
 pub struct TransportError {
     pub outcome: Outcome,
     pub detail: String,
-    /// The request was on a connection that had been there before, and no byte of an answer came.
+    /// It is to be sent anew: the request was on a connection that had been there before, and no byte of an
+    /// answer came; or it waited for one that another request gave up (HTTP/2).
     pub stale: bool,
 }
 
@@ -19,7 +20,8 @@ impl TransportError {
     pub(super) fn sending(error: &reqwest::Error, way: &Way) -> Self {
         let fault = fault(error);
         // An endpoint that answered, with whatever, is not asked again.
-        let stale = way.was_pooled() && !matches!(fault, Some(Fault::NotHttp | Fault::Local));
+        let waited = error.is_connect() && way.began.is_none();
+        let stale = waited || way.was_pooled() && !matches!(fault, Some(Fault::NotHttp | Fault::Local));
         let outcome = match fault {
             Some(Fault::Local) => Outcome::Invalid(Invalid::Local),
             Some(Fault::NotHttp) if !error.is_connect() => Outcome::Failed(Failure::Malformed),
