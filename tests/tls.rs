@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 #[path = "support/process.rs"]
+#[expect(dead_code, reason = "other test files use the rest")]
 mod process;
 mod support;
 

@@ -128,7 +128,16 @@ pub(crate) async fn tls_with<F: Future<Output = ()> + Send + 'static>(
 
 /// TLS before an endpoint that knows none.
 pub(crate) async fn tls(backend: SocketAddr, config: ServerConfig) -> (SocketAddr, Seen<Handshake>) {
-    tls_with(HERE, config, move |stream| join(stream, backend)).await
+    tls_at(HERE, backend, config).await
+}
+
+/// The same at another address.
+pub(crate) async fn tls_at(
+    address: IpAddr,
+    backend: SocketAddr,
+    config: ServerConfig,
+) -> (SocketAddr, Seen<Handshake>) {
+    tls_with(address, config, move |stream| join(stream, backend)).await
 }
 
 /// A Unix socket before an endpoint.
@@ -147,9 +156,18 @@ pub(crate) async fn http_proxy(
     backend: SocketAddr,
     refusal: Option<&'static str>,
 ) -> (SocketAddr, Seen<String>) {
+    http_proxy_at(HERE, backend, refusal).await
+}
+
+/// The same at another address.
+pub(crate) async fn http_proxy_at(
+    address: IpAddr,
+    backend: SocketAddr,
+    refusal: Option<&'static str>,
+) -> (SocketAddr, Seen<String>) {
     let seen = Seen::default();
     let kept = seen.clone();
-    let address = accepting(HERE, move |mut stream| {
+    let address = accepting(address, move |mut stream| {
         let seen = kept.clone();
         async move {
             let mut head = Vec::new();

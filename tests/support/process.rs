@@ -1,11 +1,5 @@
 //! The program under test as a user runs it. Each process ends with its handle.
 
-#![allow(
-    dead_code,
-    clippy::allow_attributes,
-    reason = "each test crate uses its own part of this"
-)]
-
 use std::{
     collections::BTreeMap,
     env, fs,
