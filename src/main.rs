@@ -21,10 +21,12 @@ fn main() -> ExitCode {
         Ok(runtimes) => runtimes,
         Err(error) => return failed(&error.into(), 1),
     };
-    match cli.run(&runtimes) {
+    let code = match cli.run(&runtimes) {
         Ok(code) => code,
         Err(error) => failed(&error.source, error.exit_code()),
-    }
+    };
+    runtimes.end();
+    code
 }
 
 fn log_to_stderr(cli: &Cli) -> anyhow::Result<()> {

@@ -32,6 +32,13 @@ impl Runtimes {
             .build()?;
         Ok(Self { measure, service })
     }
+
+    /// Ends both, without waiting for names that are being resolved: nothing ends a call of the system's
+    /// resolver, which may go on for half a minute.
+    pub fn end(self) {
+        self.measure.shutdown_background();
+        self.service.shutdown_background();
+    }
 }
 
 /// The soft limit is 1,024 nearly everywhere, for the sake of `select`, which nobody here calls.
