@@ -10,7 +10,8 @@ use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 use crate::{
     clock::unix_now,
     config::plan::SeriesKey,
-    outcome::{Outcome, Skip},
+    outcome::Skip,
+    record::ConnectionState,
     runner::{Event, Watched, What},
     summary::{Judged, Summary},
     supervisor::Supervisor,
@@ -177,11 +178,9 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
     );
 }
 
-fn log_request(watched: &Watched, judged: &Judged) {
+/// Every request, at level debug.
+pub fn log_request(watched: &Watched, judged: &Judged) {
     let record = &judged.record;
-    if matches!(record.outcome, Outcome::Ok) {
-        return;
-    }
     let key = watched.series.key();
     tracing::debug!(
         probe = %key.probe,
@@ -191,9 +190,11 @@ fn log_request(watched: &Watched, judged: &Judged) {
         warmup = record.warmup,
         outcome = record.outcome.as_str(),
         status = record.status,
+        peer = record.peer.map(tracing::field::display),
+        connection = record.connection.map(ConnectionState::as_str),
         elapsed_seconds = record.elapsed().map(Seconds::get),
-        detail = record.detail.as_deref().unwrap_or_default(),
-        "request failed"
+        detail = record.detail.as_deref(),
+        "request"
     );
 }
 

@@ -96,15 +96,15 @@ macro_rules! reasons {
 reasons! {
     /// Why the endpoint failed: one variant per thing that an operator would act on differently.
     Failure {
-        /// The host name did not resolve.
+        /// The host name did not resolve, or not within `timeouts.connect`.
         Dns = "dns",
         /// Nobody listens there.
         ConnectRefused = "connect_refused",
         /// No connection within `timeouts.connect`.
         ConnectTimeout = "connect_timeout",
-        /// Any other failure to connect: unreachable, reset while connecting.
+        /// Any other failure to connect: unreachable, reset while connecting, refused by a proxy.
         ConnectError = "connect_error",
-        /// The TLS handshake failed: certificate, name, version.
+        /// The TLS handshake failed: certificate (theirs or ours), name, version.
         Tls = "tls",
         /// No response head within `timeouts.first_token`, which runs from the start.
         HeadersTimeout = "headers_timeout",

@@ -267,6 +267,8 @@ fn failure(status: StatusCode) -> Option<Failure> {
         _ if status.is_success() => None,
         _ if status.is_redirection() => Some(Failure::Redirect),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Failure::Unauthorized),
+        // Only a proxy says so: there is no way to the endpoint.
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => Some(Failure::ConnectError),
         StatusCode::TOO_MANY_REQUESTS => Some(Failure::RateLimited),
         StatusCode::SERVICE_UNAVAILABLE => Some(Failure::Overloaded),
         _ if status.as_u16() == 529 => Some(Failure::Overloaded),

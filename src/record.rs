@@ -1,6 +1,6 @@
 //! What came of one request: the timeline, the outcome, and what the server said.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::time::Instant;
 
@@ -65,6 +65,11 @@ pub struct Record {
     pub connection: Option<ConnectionState>,
     /// What was read, where requests are recorded.
     pub tape: Option<Arc<Tape>>,
+    /// The other end of the connection: the target, or its proxy. Unknown for a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// When the first of the certificates that the server showed ends, in seconds since the Unix epoch; seen
+    /// with each new connection, also when the certificates were not believed.
+    pub certificate_expires: Option<u64>,
 }
 
 impl Record {
@@ -88,6 +93,8 @@ impl Record {
             status: None,
             connection: None,
             tape: None,
+            peer: None,
+            certificate_expires: None,
         }
     }
 

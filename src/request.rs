@@ -122,8 +122,9 @@ impl Request {
         let mut sent = self
             .in_time(client.send(self.body.clone(), &marks), &marks, start)
             .await;
-        let reopened = matches!(&sent, Ok(Err(error)) if error.stale);
-        if reopened {
+        let mut reopened = false;
+        if matches!(&sent, Ok(Err(error)) if error.stale) {
+            reopened = marks.way().was_pooled();
             marks = client.marks(turn);
             sent = self
                 .in_time(client.send_anew(self.body.clone(), &marks), &marks, start)
@@ -142,11 +143,16 @@ impl Request {
         };
         if !pooled {
             // What was reached is known, also where it led to nothing.
-            record.timeline.dns = way.dns();
+            record.timeline.dns = way.dns;
             record.timeline.connect = way.connect();
             record.timeline.tls = way.tls();
             record.timeline.connected = way.connected;
         }
+        record.certificate_expires = way.certificate_expires;
+        record.peer = match &sent {
+            Ok(Ok(answer)) => answer.peer(),
+            _ => way.peer.filter(|_| !pooled),
+        };
         Ok(sent??)
     }
 
@@ -177,8 +183,13 @@ impl Request {
             if let Ok(sent) = timeout_at(start + connect, &mut sending).await {
                 return Ok(sent);
             }
-            if marks.way().is_connecting() {
-                let detail = format!("no connection within {}", humantime::format_duration(connect));
+            let (way, limit) = (marks.way(), humantime::format_duration(connect));
+            if way.is_resolving && way.is_connecting() {
+                let detail = format!("the name did not resolve within {limit}");
+                return Err(Ended::failed(Failure::Dns, detail));
+            }
+            if way.is_connecting() {
+                let detail = format!("no connection within {limit}{}", way.whereto());
                 return Err(Ended::failed(Failure::ConnectTimeout, detail));
             }
         }

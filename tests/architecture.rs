@@ -50,9 +50,10 @@ const ORDER: &[&str] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["main.rs", "cli/"]),
     ("axum", &["web/"]),
+    ("base64", &["client/", "recording/"]),
     ("clap", &["main.rs", "cli/", "sim/args.rs"]),
     ("comfy_table", &["report.rs", "cli/check.rs"]),
-    ("h2", &["sim/http2.rs"]),
+    ("h2", &["client/", "sim/http2.rs"]),
     ("httparse", &["sim/"]),
     ("httpdate", &["sim/"]),
     ("hyper", &["client/", "web/"]),
@@ -70,6 +71,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tower_http", &["web/"]),
     ("tracing_logfmt", &["main.rs"]),
     ("tracing_subscriber", &["main.rs"]),
+    ("x509_cert", &["client/"]),
 ];
 
 /// Files that hold no clock and do no I/O.

@@ -4,13 +4,18 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
+use tokio::sync::mpsc::unbounded_channel;
 
 use super::{CliError, ConfigArgs, LimitArgs, print};
 use crate::{
     config::plan::{Plan, Probe, Series},
+    gate::Gate,
+    lag::Lag,
     load::Volume,
     metrics::Metrics,
     prompt::Source,
+    runtime::Runtimes,
+    supervisor::{Shared, Supervisor},
     units::Seconds,
 };
 
@@ -27,15 +32,27 @@ const HOUR: f64 = 3600.0;
 const DAY: f64 = 24.0 * HOUR;
 
 impl CheckArgs {
-    pub(super) fn run(self) -> Result<ExitCode, CliError> {
+    pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let plan = self.config.read()?;
         let metrics = Metrics::new(&plan.global().labels);
-        let acquired: Vec<_> = plan.series().map(|series| metrics.acquire(&series)).collect();
+        let (events, _) = unbounded_channel();
+        // Sets up what `serve` would, which says whether certificates and keys are fit for use.
+        let supervisor = Supervisor::new(
+            &plan,
+            &Shared {
+                metrics: metrics.clone(),
+                lag: Lag::default(),
+                gate: Gate::default(),
+                blocking: runtimes.service.handle().clone(),
+                events,
+                recording: None,
+            },
+        )?;
         let samples = metrics.samples();
         print(&format!(
             "{}\n{}",
             table(&plan),
-            totals(&plan, acquired.len(), samples)
+            totals(&plan, supervisor.watched().count(), samples)
         ))?;
         for warning in plan.warnings() {
             print(&format!("{warning}\n"))?;

@@ -34,7 +34,7 @@ pub struct Cli {
     #[command(flatten)]
     serve: serve::ServeArgs,
 
-    /// What is logged: error, warn, info, debug (each failed request), trace, or a filter like
+    /// What is logged: error, warn, info, debug (each request), trace, or a filter like
     /// `info,llm_probe_exporter=debug`.
     #[arg(
         long = "log.level",
@@ -212,7 +212,7 @@ impl Cli {
     pub fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         match self.command.unwrap_or(Command::Serve(self.serve)) {
             Command::Serve(args) => args.run(runtimes),
-            Command::Check(args) => args.run(),
+            Command::Check(args) => args.run(runtimes),
             Command::Once(args) => args.run(runtimes),
             Command::Simulate(args) => {
                 let _runtime = runtimes.service.enter();

@@ -22,6 +22,7 @@ use super::{
     serve::{shutdown_signal, watch_lag},
 };
 use crate::{
+    board::log_request,
     config::plan::Plan,
     gate::Gate,
     lag::Lag,
@@ -208,9 +209,7 @@ async fn collect(
             }
             What::Request(judged) => {
                 progress.inc(1);
-                if let Some(detail) = &judged.record.detail {
-                    tracing::debug!(outcome = judged.record.outcome.as_str(), detail, "request failed");
-                }
+                log_request(&watched, &judged);
                 if let Some(recorder) = &recorder {
                     recorder.write(&watched.series, judged);
                 }

@@ -2,38 +2,44 @@
 //!
 //! It never retries, follows no redirect, asks no proxy of the environment, and never decompresses.
 
+mod error;
 mod phases;
+mod resolver;
 mod tls;
 
 use std::{
     convert::Infallible,
-    error::Error,
-    fmt, io, mem,
+    mem,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
-    header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT},
+    header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HOST, USER_AGENT},
 };
 use http_body::{Frame, SizeHint};
 use hyper_util::client::legacy::connect::HttpInfo;
 use tokio::runtime::Handle;
 
-pub use self::phases::{LONG_WAY, Marks, Way};
-use self::phases::{MarkConnecting, MarkingResolver};
+pub use self::{
+    error::TransportError,
+    phases::{LONG_WAY, Marks, Way},
+    tls::TlsError,
+};
+use self::{phases::MarkConnecting, resolver::MarkingResolver};
 use crate::{
     clock::unix_now,
     config::{
-        plan::{Connection, HttpVersion, Target},
+        plan::{self, Connection, HttpVersion, Target},
         secret::Secret,
     },
     dialect::Dialect,
     gate::Turn,
-    outcome::{Failure, Invalid, Outcome},
     response::Head,
 };
 
@@ -54,7 +60,7 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(#[from] TlsError),
     #[error("HTTP client: {0}")]
     Http(#[from] reqwest::Error),
     #[error("header {0} holds characters that a header may not hold")]
@@ -68,9 +74,14 @@ impl Client {
     pub fn new(target: &Target, user_agent: &str, blocking: &Handle) -> Result<Self, ClientError> {
         let dialect = target.api;
         let build = |connection| build(target, connection, blocking);
-        let url = dialect
+        let mut url = dialect
             .address(target)
             .ok_or_else(|| ClientError::Url(target.url.clone()))?;
+        if let Some(name) = &target.reach.tls.server_name {
+            // reqwest verifies what the URL says; the resolver leads to the right host.
+            url.set_host(Some(name))
+                .map_err(|_| ClientError::Url(target.url.clone()))?;
+        }
         Ok(Self {
             http: build(target.connection)?,
             unpooled: match target.connection {
@@ -133,7 +144,13 @@ impl Client {
 }
 
 fn build(target: &Target, connection: Connection, blocking: &Handle) -> Result<reqwest::Client, ClientError> {
-    let tls = tls::config(target.url.scheme() == "https", target.http)?;
+    let reach = &target.reach;
+    let tls = tls::config(target.url.scheme() == "https", target.http, &reach.tls)?;
+    let named = reach.tls.server_name.as_ref().and(target.url.host());
+    let resolver = MarkingResolver {
+        runtime: blocking.clone(),
+        instead: named.map(|host| host.to_owned()),
+    };
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()
@@ -141,17 +158,31 @@ fn build(target: &Target, connection: Connection, blocking: &Handle) -> Result<r
         .retry(reqwest::retry::never())
         .referer(false)
         .tcp_nodelay(true)
-        .dns_resolver(MarkingResolver(blocking.clone()))
+        .dns_resolver(resolver)
         .connector_layer(MarkConnecting);
     builder = match target.http {
         HttpVersion::Http1 => builder.http1_only(),
         HttpVersion::Http2 => builder.http2_prior_knowledge(),
         HttpVersion::Auto => builder,
     };
+    if let Some(path) = &reach.unix_socket {
+        builder = builder.unix_socket(path.as_path());
+    }
+    if let Some(proxy) = &reach.proxy {
+        builder = builder.proxy(self::proxy(proxy)?);
+    }
     if connection == Connection::New {
         builder = builder.pool_max_idle_per_host(0);
     }
     Ok(builder.build()?)
+}
+
+fn proxy(proxy: &plan::Proxy) -> Result<reqwest::Proxy, reqwest::Error> {
+    let built = reqwest::Proxy::all(proxy.url.clone())?;
+    Ok(match &proxy.login {
+        Some(login) => built.basic_auth(&login.username, login.password.expose()),
+        None => built,
+    })
 }
 
 fn headers(target: &Target, dialect: Dialect, user_agent: &str) -> Result<HeaderMap, ClientError> {
@@ -163,6 +194,15 @@ fn headers(target: &Target, dialect: Dialect, user_agent: &str) -> Result<Header
     headers.insert(USER_AGENT, value(user_agent, "User-Agent")?);
     for (name, value) in dialect.headers() {
         headers.insert(*name, HeaderValue::from_static(value));
+    }
+    if target.reach.tls.server_name.is_some() && target.http == HttpVersion::Http1 {
+        // The name is for TLS alone. HTTP/2 knows no other authority than the URL's.
+        let host = target.url.host_str().unwrap_or_default();
+        let authority = match target.url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        headers.insert(HOST, value(&authority, "Host")?);
     }
     if let Some(authorization) = &target.authorization {
         let (name, credentials) = dialect.credentials(authorization);
@@ -195,10 +235,19 @@ pub fn secrets(target: &Target) -> Vec<Secret> {
         .iter()
         .map(|authorization| &authorization.credentials);
     let headers = target.headers.iter().map(|header| &header.value);
+    let login = target.reach.proxy.iter().filter_map(|proxy| proxy.login.as_ref());
+    let passwords = login.clone().map(|login| &login.password);
+    // A proxy that repeats what it was sent repeats this.
+    let basic = login.map(|login| {
+        let pair = format!("{}:{}", login.username, login.password.expose());
+        Secret::Inline(BASE64_STANDARD.encode(pair))
+    });
     let mut secrets: Vec<Secret> = authorization
         .chain(headers)
+        .chain(passwords)
         .filter(|secret| secret.expose().len() >= 4)
         .cloned()
+        .chain(basic)
         .collect();
     // The longest first: a secret may begin like another, whose removal would leave its end.
     secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
@@ -256,8 +305,17 @@ impl Answer {
 
     /// Whether it came over the connection that `way` tells of, or over one that was there before.
     pub fn came_over(&self, way: &Way) -> bool {
-        let local = self.0.extensions().get::<HttpInfo>().map(HttpInfo::local_addr);
-        way.connected.is_some() && (local.is_none() || local == way.local)
+        let local = self.ends().map(HttpInfo::local_addr);
+        way.connected.is_some() && !way.was_pooled() && (local.is_none() || local == way.local)
+    }
+
+    /// Whom it came from: the target, or the proxy. Unknown for a Unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.ends().map(HttpInfo::remote_addr)
+    }
+
+    fn ends(&self) -> Option<&HttpInfo> {
+        self.0.extensions().get()
     }
 
     /// The next piece of the body, as it was read.
@@ -266,113 +324,5 @@ impl Answer {
             .chunk()
             .await
             .map_err(|error| TransportError::reading(&error))
-    }
-}
-
-/// Why there is no (more) answer.
-#[derive(Clone, Debug)]
-pub struct TransportError {
-    pub outcome: Outcome,
-    pub detail: String,
-    /// The request was on a connection that had been there before, and no byte of an answer came.
-    pub stale: bool,
-}
-
-impl TransportError {
-    /// A failure before the response head is classified by the phase whose mark is missing.
-    fn sending(error: &reqwest::Error, way: &Way) -> Self {
-        let fault = fault(error);
-        // An endpoint that answered, with whatever, is not asked again.
-        let stale = way.was_pooled() && !matches!(fault, Some(Fault::NotHttp | Fault::Local));
-        let outcome = match fault {
-            Some(Fault::Local) => Outcome::Invalid(Invalid::Local),
-            Some(Fault::NotHttp) if !error.is_connect() => Outcome::Failed(Failure::Malformed),
-            _ if !error.is_connect() => Outcome::Failed(Failure::ConnectionLost),
-            _ if way.dns_failed => Outcome::Failed(Failure::Dns),
-            _ if way.tls_began.is_some() => Outcome::Failed(Failure::Tls),
-            Some(Fault::Refused) => Outcome::Failed(Failure::ConnectRefused),
-            Some(Fault::TimedOut) => Outcome::Failed(Failure::ConnectTimeout),
-            _ => Outcome::Failed(Failure::ConnectError),
-        };
-        Self {
-            outcome,
-            detail: chain(error),
-            stale,
-        }
-    }
-
-    fn reading(error: &reqwest::Error) -> Self {
-        let outcome = match fault(error) {
-            Some(Fault::NotHttp) => Failure::Malformed,
-            _ => Failure::ConnectionLost,
-        };
-        Self {
-            outcome: Outcome::Failed(outcome),
-            detail: chain(error),
-            stale: false,
-        }
-    }
-}
-
-impl fmt::Display for TransportError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.detail)
-    }
-}
-
-/// What the causes of an error say.
-enum Fault {
-    /// We are out of file descriptors, ports or buffers.
-    Local,
-    Refused,
-    TimedOut,
-    /// The bytes are not HTTP.
-    NotHttp,
-}
-
-fn fault(error: &reqwest::Error) -> Option<Fault> {
-    use rustix::io::Errno;
-    causes(error).find_map(|cause| {
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-            let tls = matches!(error.get_ref(), Some(inner) if inner.is::<rustls::Error>());
-            return match (errno, error.kind()) {
-                (
-                    Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM),
-                    _,
-                ) => Some(Fault::Local),
-                (_, io::ErrorKind::ConnectionRefused) => Some(Fault::Refused),
-                (_, io::ErrorKind::TimedOut) => Some(Fault::TimedOut),
-                // What hyper makes of chunked framing that is none.
-                (None, io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) if !tls => {
-                    Some(Fault::NotHttp)
-                }
-                _ => None,
-            };
-        }
-        cause
-            .downcast_ref::<hyper::Error>()
-            .filter(|error| error.is_parse())
-            .map(|_| Fault::NotHttp)
-    })
-}
-
-fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error as &'a (dyn Error + 'static)), |&cause| cause.source())
-}
-
-/// The innermost causes in words; the outer ones only say "error sending request" with the address.
-fn chain(error: &reqwest::Error) -> String {
-    let mut said: Vec<String> = Vec::new();
-    for cause in causes(error).skip(1) {
-        let text = cause.to_string();
-        if said.last().is_none_or(|last| !last.contains(&text)) {
-            said.push(text);
-        }
-    }
-    if said.is_empty() {
-        "no further detail".into()
-    } else {
-        said.join(": ")
     }
 }

@@ -2,10 +2,26 @@
 //!
 //! The connector runs inside the request's own task, so a task-local [`Marks`] finds it. A connect that lost
 //! the race against a pooled connection goes on in the background: it takes its marks along.
+//!
+//! What belongs to which phase, on each way:
+//!
+//! | way | dns | connect | tls |
+//! |---|---|---|---|
+//! | straight | the target's name | TCP | handshake |
+//! | HTTP proxy, `https` | the proxy's name | TCP to the proxy, and CONNECT | handshake with the target |
+//! | HTTP proxy, `http` | the proxy's name | TCP to the proxy; what it does further is in `headers` | |
+//! | `socks5` | both names | TCP to the proxy, and the SOCKS handshake | handshake with the target |
+//! | `socks5h` | the proxy's name | the same | the same |
+//! | Unix socket | | connecting | handshake |
+//!
+//! None where a name is an address, and none at all over a connection that was there before. With HTTP/2 the
+//! exchange of settings is in `headers`: the request is sent along with it. With `connection: reuse` and HTTP/2
+//! all requests share one connection; those that wait for it while another request opens it have no phases of
+//! their own, and their waiting is in `headers`.
 
 use std::{
     future::{Future, poll_fn},
-    net::{SocketAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -16,13 +32,12 @@ use std::{
 };
 
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpInfo};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use rustls::{
     NamedGroup,
     client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue},
     pki_types::ServerName,
 };
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use crate::gate::Turn;
@@ -44,29 +59,32 @@ pub struct Marks {
 }
 
 /// What is known of one connection.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Way {
     pub began: Option<Instant>,
-    pub dns_began: Option<Instant>,
-    pub dns_done: Option<Instant>,
+    /// Name resolution; none where the host is an address. Of several names it is the sum.
+    pub dns: Option<Duration>,
+    /// A name is being resolved.
+    pub is_resolving: bool,
     pub dns_failed: bool,
+    /// What the last name resolved to.
+    pub addresses: Arc<[IpAddr]>,
     pub tls_began: Option<Instant>,
     pub connected: Option<Instant>,
     pub local: Option<SocketAddr>,
+    /// The other end: the target, or the proxy. Unknown for a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// When the first of the certificates that the server showed ends, in seconds since the Unix epoch.
+    pub certificate_expires: Option<u64>,
     /// A connection took the request, this one or one from the pool.
     pub taken: Option<Instant>,
 }
 
 impl Way {
-    /// Name resolution; none where the host is an address.
-    pub fn dns(&self) -> Option<Duration> {
-        Some(self.dns_done? - self.dns_began?)
-    }
-
-    /// TCP.
+    /// From name to connection: TCP, and what a proxy takes to make a tunnel.
     pub fn connect(&self) -> Option<Duration> {
         let done = self.tls_began.or(self.connected)?;
-        Some(done - self.dns_done.or(self.began)?)
+        Some((done - self.began?).saturating_sub(self.dns.unwrap_or_default()))
     }
 
     /// The handshake.
@@ -77,6 +95,22 @@ impl Way {
     /// A connection was begun and is not there yet, nor did another one take the request.
     pub fn is_connecting(&self) -> bool {
         self.began.is_some() && self.connected.is_none() && self.taken.is_none()
+    }
+
+    /// How far it came that was no connection in the end, for a detail: an error tells of one address behind a
+    /// name, without saying which.
+    pub fn whereto(&self) -> String {
+        if self.connected.is_some() {
+            return String::new();
+        }
+        if self.tls_began.is_some() {
+            return " (in the TLS handshake)".to_owned();
+        }
+        if self.addresses.is_empty() {
+            return String::new();
+        }
+        let addresses: Vec<String> = self.addresses.iter().map(IpAddr::to_string).collect();
+        format!(" (tried {})", addresses.join(", "))
     }
 
     /// The request went out before this connection was there: over one from the pool.
@@ -96,7 +130,7 @@ impl Marks {
     }
 
     pub fn way(&self) -> Way {
-        *self.lock()
+        self.lock().clone()
     }
 
     pub fn turn(&self) -> &Turn {
@@ -121,7 +155,7 @@ impl Marks {
         self.mark(|way| _ = way.taken.get_or_insert_with(Instant::now));
     }
 
-    fn mark(&self, set: impl FnOnce(&mut Way)) {
+    pub(super) fn mark(&self, set: impl FnOnce(&mut Way)) {
         set(&mut self.lock());
     }
 
@@ -135,17 +169,18 @@ impl Marks {
         }
     }
 
-    fn connected(&self, at: Instant, local: Option<SocketAddr>) {
+    fn connected(&self, at: Instant, ends: Option<&HttpInfo>) {
         let mut way = self.lock();
         way.connected = Some(at);
-        way.local = local;
+        way.local = ends.map(HttpInfo::local_addr);
+        way.peer = ends.map(HttpInfo::remote_addr);
         if let Some((began, done)) = way.began.zip(way.tls_began.or(way.connected)) {
             self.far.store(done - began > LONG_WAY, Ordering::Relaxed);
         }
     }
 }
 
-fn current() -> Option<Marks> {
+pub(super) fn current() -> Option<Marks> {
     MARKS.try_with(Clone::clone).ok()
 }
 
@@ -202,46 +237,21 @@ async fn connect<C: Connection, E>(
         polled
     })
     .await?;
-    marks.connected(Instant::now(), local_address(&connection.connected()));
+    let at = Instant::now();
+    marks.connected(at, ends(&connection.connected()).as_ref());
     Ok(connection)
 }
 
-fn local_address(connected: &Connected) -> Option<SocketAddr> {
+fn ends(connected: &Connected) -> Option<HttpInfo> {
     let mut extensions = http::Extensions::new();
     connected.get_extras(&mut extensions);
-    extensions.get::<HttpInfo>().map(HttpInfo::local_addr)
+    extensions.remove()
 }
 
-/// Resolves names with the system's resolver, on threads of the runtime that does not measure.
-#[derive(Debug)]
-pub(super) struct MarkingResolver(pub(super) Handle);
-
-impl Resolve for MarkingResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let runtime = self.0.clone();
-        Box::pin(async move {
-            let marks = current();
-            let mark = |set: fn(&mut Way, Instant)| {
-                if let Some(marks) = &marks {
-                    marks.mark(|way| set(way, Instant::now()));
-                }
-            };
-            mark(|way, at| way.dns_began = Some(at));
-            let host = name.as_str().to_owned();
-            let resolved = runtime
-                .spawn_blocking(move || (host.as_str(), 0).to_socket_addrs())
-                .await?;
-            match resolved {
-                Ok(addresses) => {
-                    mark(|way, at| way.dns_done = Some(at));
-                    Ok(Box::new(addresses) as Addrs)
-                }
-                Err(error) => {
-                    mark(|way, _| way.dns_failed = true);
-                    Err(error.into())
-                }
-            }
-        })
+/// A certificate came that ends then, while the connection of the current request is made.
+pub(super) fn mark_certificate(expires: u64) {
+    if let Some(marks) = current() {
+        marks.mark(|way| way.certificate_expires = Some(expires));
     }
 }
 

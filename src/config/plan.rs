@@ -1,11 +1,14 @@
 //! What will run: validated and cross-referenced. Only [`crate::config`] builds a [`Plan`]; whoever holds
 //! one of its parts may rely on what is written beside the fields.
 
+mod reach;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 use url::Url;
 
+pub use self::reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion};
 pub use super::dialect::Dialect;
 use super::{problem::Problem, secret::Secret};
 use crate::{
@@ -193,6 +196,7 @@ pub struct Target {
     pub headers: Vec<Header>,
     pub connection: Connection,
     pub http: HttpVersion,
+    pub reach: Reach,
     /// The field of the request body that holds the most tokens to generate (`openai_chat`).
     pub max_tokens_field: &'static str,
     /// Merged into every request body as it is.

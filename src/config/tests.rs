@@ -14,7 +14,9 @@ use tokio::time::Instant;
 
 use super::{
     items, load, parse,
-    plan::{Alert, Connection, Dialect, HttpVersion, Plan, Timeouts, TtftFrom, Withheld},
+    plan::{
+        Alert, Connection, Dialect, HttpVersion, Pem, Plan, Reach, Timeouts, TlsVersion, TtftFrom, Withheld,
+    },
     problem::Severity,
     raw::reading::Item,
 };
@@ -109,6 +111,12 @@ fn golden(name: &str, cases: &[(&str, String)]) {
     scratch.write("empty", "\n");
     scratch.write("latin1", b"k\xe9y");
     scratch.write("two-lines", "one\ntwo\n");
+    scratch.write(
+        "cert.pem",
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+    );
+    scratch.write("client.key", "-----BEGIN PRIVATE KEY-----\nMIIB\n");
+    scratch.write("locked.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n");
     scratch.write("blank.jsonl", "\n\n");
     scratch.write("bad.jsonl", "\"fine\"\n{\"text\": \"no prompt\"}\n");
     scratch.write("hollow.jsonl", "\"\"\n");
@@ -348,6 +356,92 @@ fn mistakes_in_what_is_expected() {
 }
 
 #[test]
+fn mistakes_on_the_way_to_a_target() {
+    let https = |keys: &str| target(keys).replace("http://localhost", "https://localhost");
+    golden(
+        "reach",
+        &[
+            ("TLS without TLS", target("tls: { min_version: 1.3 }")),
+            (
+                "unknown and misspelt keys",
+                https(
+                    "tls: { ca: ca.pem, cert: x, servername: x, insecure: true }\nproxy_url: http://proxy:3128",
+                ),
+            ),
+            ("unknown version", https("tls: { min_version: 1.1 }")),
+            (
+                "files that are not there",
+                https("tls: { ca_file: none.pem, cert_file: none.pem, key_file: none.key }"),
+            ),
+            (
+                "files of another kind",
+                https("tls: { ca_file: empty, cert_file: latin1, key_file: cert.pem }"),
+            ),
+            (
+                "the key itself",
+                https("tls: { cert_file: cert.pem, key_file: hunter2 }"),
+            ),
+            ("certificate without a key", https("tls: { cert_file: cert.pem }")),
+            (
+                "key without a certificate",
+                https("tls: { key_file: client.key }"),
+            ),
+            (
+                "encrypted key",
+                https("tls: { cert_file: cert.pem, key_file: locked.key }"),
+            ),
+            ("address as name", https("tls: { server_name: 10.0.0.1 }")),
+            ("wildcard as name", https("tls: { server_name: '*.example.com' }")),
+            (
+                "no verification (a warning)",
+                https("tls: { insecure_skip_verify: true }"),
+            ),
+            ("proxy without a URL", target("proxy: { username: me }")),
+            ("text as proxy", target("proxy: http://proxy:3128")),
+            ("proxy without a scheme", target("proxy: { url: 'proxy:3128' }")),
+            ("proxy over TLS", target("proxy: { url: 'https://proxy:3128' }")),
+            (
+                "proxy with a path",
+                target("proxy: { url: 'http://proxy:3128/pac' }"),
+            ),
+            (
+                "credentials in the URL of a proxy",
+                target("proxy: { url: 'http://me:hunter2@proxy:3128' }"),
+            ),
+            (
+                "password in the file",
+                target("proxy: { url: 'socks5://proxy', username: me, password: hunter2 }"),
+            ),
+            (
+                "password of nobody",
+                target("proxy: { url: 'socks5://proxy', password_file: two-lines }"),
+            ),
+            (
+                "name without a password",
+                target("proxy: { url: 'socks5://proxy', username: 'me:you' }"),
+            ),
+            (
+                "proxy to a socket",
+                target("proxy: { url: 'socks5://proxy' }\nunix_socket: /run/llm.sock"),
+            ),
+            (
+                "proxy and server name",
+                https("proxy: { url: 'http://proxy' }\ntls: { server_name: llm.internal }"),
+            ),
+            (
+                "HTTP/2 without TLS by proxy",
+                target("proxy: { url: 'http://proxy' }\nhttp: 2"),
+            ),
+            (
+                "long socket",
+                target(&format!("unix_socket: /run/{}", "x".repeat(120))),
+            ),
+            ("no socket", target("unix_socket: ''")),
+        ],
+    );
+}
+
+#[test]
 fn expectations_and_tokenizers_arrive() {
     let scratch = Scratch::new();
     let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example-tokenizer.json");
@@ -370,6 +464,53 @@ fn expectations_and_tokenizers_arrive() {
     assert_eq!(expect.contains.as_deref(), Some("b"));
     assert_eq!(expect.min_output_tokens, Some(Tokens(3)));
     assert!(expect.matches.is_some());
+}
+
+#[test]
+fn the_way_to_a_target_is_read() {
+    let scratch = Scratch::new();
+    let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+    let cert = scratch.write("cert.pem", pem);
+    scratch.write("client.key", "-----BEGIN PRIVATE KEY-----\nhunter2\n");
+    let secret = scratch.write("password", "hunter2\n");
+    let text = target(
+        "http: auto\ntls: { ca_file: cert.pem, cert_file: cert.pem, key_file: client.key, server_name: LLM.internal, min_version: 1.3 }",
+    )
+    .replace("http://localhost", "https://localhost");
+    let plan = parse(&text, "probes.yaml", &scratch.0).unwrap();
+    let Reach {
+        tls,
+        proxy,
+        unix_socket,
+    } = &plan.targets()[0].reach;
+    let ca = Pem {
+        path: cert,
+        text: pem.into(),
+    };
+    assert_eq!(tls.ca.as_ref(), Some(&ca));
+    assert_eq!(tls.identity.as_ref().unwrap().certificates, ca);
+    assert_eq!(tls.server_name.as_deref(), Some("llm.internal"));
+    assert_eq!(tls.min_version, TlsVersion::Tls13);
+    assert!(!tls.insecure_skip_verify);
+    assert_eq!((proxy, unix_socket), (&None, &None));
+    assert!(!format!("{plan:?}").contains("hunter2"));
+
+    let text = target("proxy: { url: 'socks5h://proxy', username: me, password_file: password }");
+    let plan = parse(&text, "probes.yaml", &scratch.0).unwrap();
+    let proxy = plan.targets()[0].reach.proxy.as_ref().unwrap();
+    assert_eq!(proxy.url.as_str(), "socks5h://proxy:1080");
+    let login = proxy.login.as_ref().unwrap();
+    assert_eq!(
+        (login.username.as_str(), login.password.expose()),
+        ("me", "hunter2")
+    );
+    assert!(!format!("{plan:?}").contains("hunter2"), "{}", secret.display());
+
+    let plan = parse(&target("unix_socket: llm.sock"), "probes.yaml", &scratch.0).unwrap();
+    assert_eq!(
+        plan.targets()[0].reach.unix_socket,
+        Some(scratch.0.join("llm.sock"))
+    );
 }
 
 #[test]

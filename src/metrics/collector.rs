@@ -9,7 +9,7 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::{
-    families::{Family, Kind, SERIES_LABELS, Scope, TARGET_LABELS},
+    families::{CERTIFICATE_LABELS, Family, Kind, SERIES_LABELS, Scope, TARGET_LABELS},
     latency::Latency,
     numbers::{Counts, Numbers},
     series::{Directory, Entry, lock},
@@ -85,7 +85,7 @@ impl Collector for Table {
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
         let now = Instant::now();
-        let (series, lags, targets) = {
+        let (series, lags, known) = {
             let held = lock(&self.directory.held);
             (held.series(), held.lags(), held.targets())
         };
@@ -97,9 +97,16 @@ impl Collector for Table {
             .into_iter()
             .map(|(probe, lags)| (pairs(&["probe"], &[probe.as_str()]), lags))
             .collect();
-        let targets: Vec<_> = targets
+        let targets: Vec<_> = known
             .iter()
-            .map(|target| pairs(TARGET_LABELS, &describe(target)))
+            .map(|known| pairs(TARGET_LABELS, &describe(&known.target)))
+            .collect();
+        let certificates: Vec<_> = known
+            .iter()
+            .filter_map(|known| {
+                let labels = pairs(CERTIFICATE_LABELS, &[known.target.name.as_str()]);
+                Some((labels, known.certificate_expires?))
+            })
             .collect();
         let exporter = lock(&self.directory.exporter).clone();
         ours()
@@ -109,6 +116,9 @@ impl Collector for Table {
                     Scope::Series(read) => series.iter().for_each(|(labels, of)| read(of, rows.of(labels))),
                     Scope::Probe(read) => lags.iter().for_each(|(labels, of)| read(of, rows.of(labels))),
                     Scope::Target => targets.iter().for_each(|labels| rows.of(labels).one(1.0)),
+                    Scope::Certificate => certificates
+                        .iter()
+                        .for_each(|(labels, expires)| rows.of(labels).one(*expires)),
                     Scope::Exporter(read) => read(&exporter, &mut rows),
                     Scope::Process => {}
                 }

@@ -14,6 +14,8 @@ pub const SERIES_LABELS: &[&str] = &["probe", "target", "model", "concurrency"];
 /// The labels of `llm_probe_target_info`.
 pub(super) const TARGET_LABELS: &[&str] = &["target", "model", "host", "api", "connection", "http"];
 
+pub(super) const CERTIFICATE_LABELS: &[&str] = &["target"];
+
 /// One family.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
@@ -73,6 +75,8 @@ pub(super) enum Scope {
     Series(fn(&Reading, &mut Rows<'_>)),
     Probe(fn(&Lags, &mut Rows<'_>)),
     Target,
+    /// Of the targets whose certificate was seen.
+    Certificate,
     Exporter(fn(&Exporter, &mut Rows<'_>)),
     /// Read by the crate prometheus.
     Process,
@@ -85,6 +89,7 @@ impl Family {
             Scope::Series(_) => None,
             Scope::Probe(_) => Some(&["probe"]),
             Scope::Target => Some(TARGET_LABELS),
+            Scope::Certificate => Some(CERTIFICATE_LABELS),
             Scope::Exporter(_) | Scope::Process => Some(&[]),
         }
     }

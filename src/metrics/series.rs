@@ -39,11 +39,16 @@ pub(super) struct Entry {
     /// Shared with the other series of the probe.
     lags: Arc<Mutex<Lags>>,
     /// Shared with the other series of the target, which is named as long as any of them lives.
-    #[expect(
-        dead_code,
-        reason = "held, so that the target is exported as long as the series is"
-    )]
-    target: Arc<Mutex<Arc<Target>>>,
+    target: Arc<Mutex<Known>>,
+}
+
+/// What is known of a target.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// The plan that came last says what a target of this name is.
+    pub(super) target: Arc<Target>,
+    /// Seconds since the Unix epoch; `None` until a certificate was seen.
+    pub(super) certificate_expires: Option<u64>,
 }
 
 /// Everything that is counted. What nobody holds any more is gone: there is nothing to release by hand.
@@ -57,8 +62,7 @@ pub(super) struct Directory {
 pub(super) struct Held {
     series: BTreeMap<LabelValues, Weak<Entry>>,
     lags: BTreeMap<Name, Weak<Mutex<Lags>>>,
-    /// The plan that came last says what a target of this name is.
-    targets: BTreeMap<Name, Weak<Mutex<Arc<Target>>>>,
+    targets: BTreeMap<Name, Weak<Mutex<Known>>>,
 }
 
 impl Held {
@@ -66,9 +70,12 @@ impl Held {
         self.forget();
         let lags = held(&mut self.lags, plan.probe.name.clone(), Mutex::default);
         let target = held(&mut self.targets, plan.target.name.clone(), || {
-            Mutex::new(Arc::clone(&plan.target))
+            Mutex::new(Known {
+                target: Arc::clone(&plan.target),
+                certificate_expires: None,
+            })
         });
-        *lock(&target) = Arc::clone(&plan.target);
+        lock(&target).target = Arc::clone(&plan.target);
         let entry = held(&mut self.series, Arc::clone(&labels), || Entry {
             labels,
             numbers: Mutex::new(Numbers::new(plan.clone())),
@@ -98,10 +105,10 @@ impl Held {
             .collect()
     }
 
-    pub(super) fn targets(&self) -> Vec<Arc<Target>> {
+    pub(super) fn targets(&self) -> Vec<Known> {
         let targets = self.targets.values();
         targets
-            .filter_map(|target| Some(Arc::clone(&lock(&*target.upgrade()?))))
+            .filter_map(|target| Some(lock(&*target.upgrade()?).clone()))
             .collect()
     }
 }
@@ -144,6 +151,9 @@ impl SeriesMetrics {
 
     /// A request ended.
     pub fn request(&self, judged: &Judged, unix_now: f64) {
+        if let Some(unix) = judged.record.certificate_expires {
+            lock(&self.entry.target).certificate_expires = Some(unix);
+        }
         let counts = !judged.record.warmup && !matches!(judged.record.outcome, Outcome::Invalid(_));
         if let Some(lag) = judged.measured.send_lag.filter(|_| counts) {
             lock(&self.entry.lags).send.observe(lag);

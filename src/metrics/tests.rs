@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     config::plan::{
-        Alert, Connection, Dialect, HttpVersion, Price, Probe, Slo, Step, Target, TextMode, Timeouts,
+        Alert, Connection, Dialect, HttpVersion, Price, Probe, Reach, Slo, Step, Target, TextMode, Timeouts,
         Withheld,
     },
     load::Volume,
@@ -42,6 +42,7 @@ fn edited(
         headers: Vec::new(),
         connection: Connection::New,
         http: HttpVersion::Http1,
+        reach: Reach::default(),
         max_tokens_field: "max_tokens",
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,
@@ -185,6 +186,7 @@ fn exercise(metrics: &Metrics, series: &Series) -> SeriesMetrics {
     let handle = armed(metrics, series, NOON - 60.0);
     let mut warmup = record(Outcome::Ok, 5000, 5);
     warmup.warmup = true;
+    warmup.certificate_expires = Some(1_784_635_200);
     let records = [
         warmup,
         record(Outcome::Ok, 200, 11),

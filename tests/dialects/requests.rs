@@ -2,7 +2,7 @@
 
 use llm_probe_exporter::{
     config::{
-        plan::{Authorization, Connection, HttpVersion, Target, TextMode},
+        plan::{Authorization, Connection, HttpVersion, Reach, Target, TextMode},
         secret::Secret,
     },
     dialect::Dialect,
@@ -21,6 +21,7 @@ fn target(api: Dialect, url: &str) -> Target {
         headers: Vec::new(),
         connection: Connection::New,
         http: HttpVersion::Http1,
+        reach: Reach::default(),
         max_tokens_field: "max_tokens",
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,

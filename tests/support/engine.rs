@@ -12,7 +12,9 @@ use std::{
 use llm_probe_exporter::{
     burst::Burst,
     client::Client,
-    config::plan::{Connection, Dialect, HttpVersion, Probe, Series, Slo, Step, Target, TextMode, Timeouts},
+    config::plan::{
+        Connection, Dialect, HttpVersion, Probe, Reach, Series, Slo, Step, Target, TextMode, Timeouts,
+    },
     gate::Gate,
     lag::Lag,
     load::Volume,
@@ -60,6 +62,7 @@ pub(crate) fn target(address: SocketAddr) -> Target {
         headers: Vec::new(),
         connection: Connection::New,
         http: HttpVersion::Http1,
+        reach: Reach::default(),
         max_tokens_field: "max_tokens",
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,

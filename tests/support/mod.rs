@@ -7,7 +7,10 @@
     reason = "each test crate uses its own part of this"
 )]
 
+pub(crate) mod authority;
 pub(crate) mod engine;
+pub(crate) mod fronts;
+pub(crate) mod http2;
 pub(crate) mod script;
 pub(crate) mod server;
 

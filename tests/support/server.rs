@@ -85,7 +85,12 @@ struct Shared {
 impl Server {
     /// Asks `choose` for a script for each request.
     pub(crate) fn start(choose: impl Fn(&Served) -> Script + Send + Sync + 'static) -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::at(Ipv4Addr::LOCALHOST, choose)
+    }
+
+    /// The same at another address of this thread's network.
+    pub(crate) fn at(address: Ipv4Addr, choose: impl Fn(&Served) -> Script + Send + Sync + 'static) -> Self {
+        let listener = std::net::TcpListener::bind((address, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let open = CancellationToken::new();
         open.cancel();

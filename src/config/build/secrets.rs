@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::config::{
-    plan::{Authorization, Header},
+    plan::{Authorization, Header, Login},
     positions::NodeId,
     problem::shown,
     raw::{
@@ -61,6 +61,32 @@ pub(super) fn authorization(
     Some(Authorization {
         scheme: item.scheme.value().cloned(),
         credentials: credentials?,
+    })
+}
+
+/// User name and password at a proxy; `None` when they cannot be had.
+pub(super) fn login(given: &At<items::Proxy>, context: &Context<'_>) -> Option<Login> {
+    let item = &given.value;
+    let sources = [Source::Env(&item.password_env), Source::File(&item.password_file)];
+    let one_of = "`password_env` or `password_file`";
+    let password = one_source(given, &sources, one_of, context);
+    super::require(
+        &item.username,
+        given,
+        "username",
+        "add `username: …`, as there is a password",
+        context.report,
+    );
+    let username = item.username.given()?;
+    if username.value.is_empty() || username.value.contains([':', '\r', '\n']) {
+        let what = format!("{} is empty, or holds `:` or a line break", username.thing);
+        context
+            .report
+            .problem(username.id, what, "write the name that the proxy knows");
+    }
+    Some(Login {
+        username: username.value.clone(),
+        password: password?,
     })
 }
 

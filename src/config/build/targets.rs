@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Context, labels, require, secrets, vocabularies};
+use super::{Context, labels, reach, require, secrets, vocabularies};
 use crate::{
     config::{
         plan::{Connection, Dialect, HttpVersion, Price, Target},
@@ -82,6 +82,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         .and_then(|given| secrets::authorization(given, context));
     if let (Some(url), Some(given)) = (&url, item.authorization.given())
         && url.scheme() == "http"
+        && item.unix_socket.is_absent()
         && !is_near(url)
     {
         let what = format!(
@@ -94,6 +95,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         .headers
         .value()
         .map(|headers| secrets::headers(headers, context));
+    let reach = reach::reach(item, of, url.as_ref(), context);
     let body = body(item, of, report);
     let price = item.price.given().and_then(|given| price(given, report));
     let labels = labels::values(&item.labels, of, context);
@@ -106,6 +108,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         headers: headers.unwrap_or_default(),
         connection: item.connection.value().copied().unwrap_or(Connection::New),
         http: item.http.value().copied().unwrap_or(HttpVersion::Http1),
+        reach: reach?,
         max_tokens_field: item
             .max_tokens_field
             .value()

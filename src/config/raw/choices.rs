@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{
-        plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TtftFrom, Withheld},
+        plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TlsVersion, TtftFrom, Withheld},
         problem::meant_or_any,
         report::Report,
     },
@@ -38,6 +38,10 @@ choice!(HttpVersion {
     Self::Http1.as_str() => Self::Http1,
     Self::Http2.as_str() => Self::Http2,
     Self::Auto.as_str() => Self::Auto,
+});
+choice!(TlsVersion {
+    Self::Tls12.as_str() => Self::Tls12,
+    Self::Tls13.as_str() => Self::Tls13,
 });
 choice!(Alert {
     Self::Page.as_str() => Self::Page,

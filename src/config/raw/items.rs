@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{
-        plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TtftFrom, Withheld},
+        plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TlsVersion, TtftFrom, Withheld},
         report::Report,
     },
     outcome::Failure,
@@ -55,6 +55,9 @@ item! {
         headers: Named<Header>,
         connection: Connection,
         http: HttpVersion,
+        tls: Tls,
+        proxy: Proxy,
+        unix_socket: String,
         max_tokens_field: MaxTokensField,
         body: Body,
         text_mode: TextMode,
@@ -70,6 +73,8 @@ item! {
         "credentials" => API_KEY,
         "credentials_env" => "write `authorization: { credentials_env: … }`",
         "credentials_file" => "write `authorization: { credentials_file: … }`",
+        "proxy_url" => "write `proxy: { url: … }`",
+        "tls_config" => "write `tls: { … }`",
     }
 }
 
@@ -102,6 +107,37 @@ item! {
 item! {
     Tokenizer {
         file: String,
+    }
+}
+
+item! {
+    Tls {
+        ca_file: Reference,
+        cert_file: Reference,
+        key_file: Reference,
+        server_name: String,
+        insecure_skip_verify: bool,
+        min_version: TlsVersion,
+    }
+    hints {
+        "ca" => "write `ca_file: PATH`",
+        "cert" => "write `cert_file: PATH`",
+        "key" => "write `key_file: PATH`",
+        "insecure" => "write `insecure_skip_verify: true`",
+    }
+}
+
+item! {
+    Proxy {
+        url: String,
+        username: String,
+        password_env: Reference,
+        password_file: Reference,
+    }
+    hints {
+        "password" => "a secret is never written into the configuration: put it into an environment variable and write \
+             `password_env: NAME`, or into a file and write `password_file: PATH`",
+        "authorization" => "write `username: …` with `password_env: NAME` or `password_file: PATH`",
     }
 }
 
@@ -248,6 +284,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`authorization`", Authorization::KEYS),
     ("`tokenizer`", Tokenizer::KEYS),
     ("`price`", Price::KEYS),
+    ("`tls`", Tls::KEYS),
+    ("`proxy`", Proxy::KEYS),
     ("`global`", Global::KEYS),
     ("the outermost level", File::KEYS),
     ("a header", Header::KEYS),
@@ -272,6 +310,10 @@ pub(in crate::config) const MAY_HOLD_SECRETS: &[&str] = &[
     "credentials",
     "scheme",
     "url",
+    "username",
+    "password_env",
+    "password_file",
+    "key_file",
     "body",
     "text",
     "system",

@@ -15,6 +15,14 @@ pub(super) static FAMILIES: &[Family] = &[
         help: "What a target is: always 1.",
         scope: Scope::Target,
     },
+    Family {
+        name: "llm_probe_tls_certificate_expiry_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &[],
+        since: Since::Known,
+        help: "When the first certificate ends of those that the target showed last, whether they were believed or not.",
+        scope: Scope::Certificate,
+    },
     exporter(
         "llm_probe_exporter_build_info",
         Kind::Gauge,
