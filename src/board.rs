@@ -191,6 +191,7 @@ fn log_request(watched: &Watched, judged: &Judged) {
         outcome = record.outcome.as_str(),
         status = record.status,
         elapsed_seconds = record.elapsed().map(Seconds::get),
+        retry_after_seconds = record.retry_after.map(|wait| wait.as_secs_f64()),
         detail = record.detail.as_deref().unwrap_or_default(),
         "request failed"
     );

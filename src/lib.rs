@@ -12,7 +12,8 @@
 //! Each [`request`] takes its turn at the [`gate`], goes out through the target's [`client`], and stamps each
 //! chunk as it is read. The chunk's bytes become frames ([`framing`]), the frames deltas ([`dialect`]), the
 //! deltas instants ([`timeline`]). Together with its [`outcome`] and what the server counted ([`usage`]) that
-//! is the [`record`] of a request: exactly one, whatever happened.
+//! is the [`record`] of a request: exactly one, whatever happened. An endpoint that refuses may say when to come
+//! back ([`retry_after`]).
 //!
 //! From instants come durations ([`measure`]), from durations and objectives verdicts ([`slo`]). A verdict
 //! that our own lateness ([`lag`]) could have turned is not given. The requests of a burst are summed up
@@ -52,6 +53,7 @@ pub mod prompt;
 pub mod record;
 pub mod report;
 pub mod request;
+pub mod retry_after;
 pub mod runtime;
 pub mod schedule;
 pub mod sim;

@@ -1,5 +1,7 @@
 //! What came of one request: the timeline, the outcome, and what the server said.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::{
@@ -55,6 +57,8 @@ pub struct Record {
     pub server_phases: ServerPhases,
     /// The HTTP status, once there was a response head.
     pub status: Option<u16>,
+    /// For how long an endpoint that refused asked not to come back.
+    pub retry_after: Option<Duration>,
     pub connection: Option<ConnectionState>,
 }
 
@@ -75,6 +79,7 @@ impl Record {
             open_reasoning: false,
             server_phases: ServerPhases::default(),
             status: None,
+            retry_after: None,
             connection: None,
         }
     }

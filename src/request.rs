@@ -18,11 +18,13 @@ use tokio::{
 
 use crate::{
     client::{Answer, Client, LONG_WAY, Marks, TransportError},
+    clock::unix_now,
     config::plan::Timeouts,
     dialect::{ApiError, Decoder, Delta, Dialect, error_in},
     gate::{Gate, Turn},
     outcome::{Failure, Invalid, Outcome},
     record::{ConnectionState, Record},
+    retry_after::retry_after,
 };
 
 /// How long the body is read after the last thing that the protocol says, for the connection's sake.
@@ -102,7 +104,7 @@ impl Request {
         let mut answer = self.head(endpoint, turn, start, record).await?;
         record.timeline.headers = Some(Instant::now());
         record.status = Some(answer.status().as_u16());
-        check_head(&mut answer, endpoint.dialect, start + self.timeouts.total).await?;
+        check_head(&mut answer, endpoint.dialect, start + self.timeouts.total, record).await?;
         self.read(&mut answer, endpoint.dialect, start, record).await
     }
 
@@ -324,7 +326,12 @@ impl Heard {
 
 /// Anything but a 200 with the dialect's stream is a failure that has a name. Its words are read until
 /// `latest`, when the whole request is to end.
-async fn check_head(answer: &mut Answer, dialect: Dialect, latest: Instant) -> Result<(), Ended> {
+async fn check_head(
+    answer: &mut Answer,
+    dialect: Dialect,
+    latest: Instant,
+    record: &mut Record,
+) -> Result<(), Ended> {
     let status = answer.status();
     let failure = match status {
         _ if status.is_success() => None,
@@ -338,6 +345,7 @@ async fn check_head(answer: &mut Answer, dialect: Dialect, latest: Instant) -> R
     };
     if let Some(failure) = failure {
         let body = short_body(answer, latest).await;
+        record.retry_after = retry_after(status, answer.headers(), &body, unix_now());
         let said = error_in(&body).map_or_else(
             || String::from_utf8_lossy(&body).into_owned(),
             |error| error.message,

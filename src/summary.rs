@@ -1,7 +1,7 @@
 //! Requests that were judged, and one burst of them in numbers: what the last-burst gauges, the log line,
 //! the page and the report of `once` say.
 
-use std::{collections::BTreeMap, mem};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -107,6 +107,8 @@ pub struct Summary {
     pub start_spread: Option<Seconds>,
     /// What the first failed request says of its failure.
     pub first_failure: Option<String>,
+    /// The longest time for which the endpoint asked not to come back.
+    pub retry_after: Option<Seconds>,
 }
 
 /// Collects the requests of a burst as they end. It keeps a few numbers of each, not the records.
@@ -134,6 +136,7 @@ pub struct Tally {
     phases: [(f64, u32); 6],
     error_bound: Seconds,
     first_failure: Option<String>,
+    retry_after: Option<Duration>,
 }
 
 impl Tally {
@@ -163,6 +166,7 @@ impl Tally {
             Some(Verdict::Missed) => self.judged += 1,
             Some(Verdict::NotJudged(_)) | None => {}
         }
+        self.retry_after = self.retry_after.max(record.retry_after);
         match record.outcome {
             Outcome::Ok => self.success(record, measured, *bounds),
             Outcome::Failed(failure) => {
@@ -265,6 +269,7 @@ impl Tally {
             error_bound: self.error_bound,
             start_spread: self.begun_together.map(|(low, high)| Seconds::between(low, high)),
             first_failure: self.first_failure,
+            retry_after: self.retry_after.map(Seconds::from),
         }
     }
 }
@@ -282,8 +287,6 @@ fn peak(mut changes: Vec<(Instant, i64)>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{config::plan::Slo, slo::judge};
 

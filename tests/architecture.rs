@@ -12,6 +12,7 @@ const ORDER: &[&str] = &[
     "outcome",
     "clock",
     "usage",
+    "retry_after",
     "framing",
     "timeline",
     "load",
@@ -45,6 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["main.rs", "cli/", "sim/args.rs"]),
     ("comfy_table", &["report.rs", "cli/check.rs"]),
     ("httparse", &["sim/"]),
+    ("httpdate", &["retry_after.rs"]),
     ("hyper", &["client/", "web/"]),
     ("hyper_util", &["client/", "web/"]),
     ("indicatif", &["cli/once.rs"]),
@@ -69,6 +71,7 @@ const PURE: &[&str] = &[
     "schedule.rs",
     "load.rs",
     "prompt.rs",
+    "retry_after.rs",
     "summary.rs",
     "sim/engine.rs",
 ];

@@ -58,7 +58,9 @@ fn real_counts_agree_between_server_exporter_and_prometheus() {
     let exporter = Exporter::start(&schedule(llama.port), &[]);
     let prometheus = Prometheus::start(&exporter.address);
     // Prometheus' scrape is to be the first.
-    eventually("the schedule is armed", || exporter.process.log().contains("schedule armed").then_some(()));
+    eventually("the schedule is armed", || {
+        exporter.process.log().contains("schedule armed").then_some(())
+    });
     let (one, eight) = ("probe=\"one\"", "probe=\"eight\"");
     exporter.wait_for("two intervals have passed", |samples| {
         samples.count("bursts_total", &[one]) >= 3 && samples.count("bursts_total", &[eight]) >= 3

@@ -126,7 +126,9 @@ async fn collect(
             What::Request(judged) => {
                 progress.inc(1);
                 if let Some(detail) = &judged.record.detail {
-                    tracing::debug!(outcome = judged.record.outcome.as_str(), detail, "request failed");
+                    let retry_after_seconds = judged.record.retry_after.map(|wait| wait.as_secs_f64());
+                    let outcome = judged.record.outcome.as_str();
+                    tracing::debug!(outcome, retry_after_seconds, detail, "request failed");
                 }
             }
             What::Ended(summary, _) => {

@@ -246,6 +246,10 @@ impl Answer {
         self.0.status()
     }
 
+    pub fn headers(&self) -> &HeaderMap {
+        self.0.headers()
+    }
+
     /// The media type without its parameters, in lower case; empty when there is none.
     pub fn media_type(&self) -> String {
         self.header(&CONTENT_TYPE)
@@ -262,8 +266,7 @@ impl Answer {
     }
 
     fn header(&self, name: &HeaderName) -> &str {
-        self.0
-            .headers()
+        self.headers()
             .get(name)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default()
