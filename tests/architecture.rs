@@ -45,6 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["web/"]),
     ("clap", &["main.rs", "cli/", "sim/args.rs"]),
     ("comfy_table", &["report.rs", "cli/check.rs"]),
+    ("h2", &["client/"]),
     ("httparse", &["sim/"]),
     ("httpdate", &["retry_after.rs"]),
     ("hyper", &["client/", "web/"]),

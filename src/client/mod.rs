@@ -368,11 +368,24 @@ fn fault(error: &reqwest::Error) -> Option<Fault> {
                 _ => None,
             };
         }
-        cause
-            .downcast_ref::<hyper::Error>()
-            .filter(|error| error.is_parse())
-            .map(|_| Fault::NotHttp)
+        let not_http = match cause.downcast_ref::<h2::Error>() {
+            Some(error) => is_not_http2(error),
+            None => cause
+                .downcast_ref::<hyper::Error>()
+                .is_some_and(hyper::Error::is_parse),
+        };
+        not_http.then_some(Fault::NotHttp)
     })
+}
+
+/// We found that the peer's bytes are not HTTP/2; what the peer says of ours is no finding.
+fn is_not_http2(error: &h2::Error) -> bool {
+    use h2::Reason;
+    let breaks_the_protocol = matches!(
+        error.reason(),
+        Some(Reason::PROTOCOL_ERROR | Reason::FRAME_SIZE_ERROR | Reason::COMPRESSION_ERROR)
+    );
+    error.is_library() && breaks_the_protocol
 }
 
 fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
