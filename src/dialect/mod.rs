@@ -1,7 +1,10 @@
 //! The wire protocols: request body out, [`Delta`]s in. One file per protocol; no I/O, no clock.
 
+mod brief;
 mod ollama;
 mod openai;
+
+use std::fmt::{self, Write as _};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -11,6 +14,7 @@ use crate::{
     config::plan::{Api, Target},
     framing::{Deframer, Frame, Framing, FramingError},
     prompt::Question,
+    record::Record,
     units::Tokens,
     usage::{ServerPhases, Usage},
 };
@@ -71,8 +75,9 @@ pub struct ApiError {
 pub enum DecodeError {
     #[error(transparent)]
     Framing(#[from] FramingError),
+    /// Which one, and what is wrong with it.
     #[error("frame {0}: {1}")]
-    Frame(u32, serde_json::Error),
+    Frame(u32, String),
 }
 
 /// A wire protocol.
@@ -188,7 +193,7 @@ impl Decoder {
             if undecodable.is_none() {
                 match dialect.decode(frame) {
                     Ok(delta) => each(delta),
-                    Err(error) => undecodable = Some(DecodeError::Frame(*frames, error)),
+                    Err(error) => undecodable = Some(DecodeError::Frame(*frames, in_brief(&error))),
                 }
             }
         });
@@ -205,6 +210,27 @@ impl Decoder {
             }
         });
     }
+}
+
+/// The beginning of what an error says: it may quote a frame that is megabytes long.
+fn in_brief(error: &serde_json::Error) -> String {
+    struct Brief(String);
+    impl fmt::Write for Brief {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let room = Record::MAX_DETAIL.saturating_sub(self.0.len());
+            self.0
+                .push_str(text.get(..text.floor_char_boundary(room)).unwrap_or_default());
+            if text.len() > room {
+                Err(fmt::Error)
+            } else {
+                Ok(())
+            }
+        }
+    }
+    let mut brief = Brief(String::new());
+    // It stops where there is no more room.
+    write!(brief, "{error}").ok();
+    brief.0
 }
 
 /// The error in a body that is not a stream: that of another status, or of a 200 that is plain JSON.

@@ -3,7 +3,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
-use super::{Delta, Output, api_error, messages, object};
+use super::{
+    Delta, Output, api_error,
+    brief::{brief, few_values},
+    messages, object,
+};
 use crate::{
     config::plan::Target,
     framing::Frame,
@@ -38,7 +42,7 @@ struct Line<'a> {
     eval_count: Option<u64>,
     #[serde(default)]
     eval_duration: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "brief")]
     error: Option<Value>,
 }
 
@@ -48,7 +52,7 @@ struct Message<'a> {
     content: Option<&'a RawValue>,
     #[serde(borrow, default)]
     thinking: Option<&'a RawValue>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few_values")]
     tool_calls: Option<Vec<Value>>,
 }
 

@@ -3,7 +3,11 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
-use super::{Delta, Output, api_error, messages, object};
+use super::{
+    Delta, Output, api_error,
+    brief::{brief, few, few_values, value},
+    messages, object,
+};
 use crate::{
     config::plan::Target,
     framing::Frame,
@@ -25,19 +29,19 @@ pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> 
 /// A chunk. Azure's first one has no choices, its filter results come in choices without a delta.
 #[derive(Deserialize)]
 struct Chunk<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "few")]
     choices: Option<Vec<Choice<'a>>>,
     #[serde(default)]
     usage: Option<ChunkUsage>,
     #[serde(default)]
     timings: Option<Timings>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "brief")]
     error: Option<Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "brief")]
     object: Option<Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "brief")]
     message: Option<Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "brief")]
     code: Option<Value>,
 }
 
@@ -45,7 +49,7 @@ struct Chunk<'a> {
 struct Choice<'a> {
     #[serde(borrow, default)]
     delta: Option<ChunkDelta<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "brief")]
     finish_reason: Option<Value>,
 }
 
@@ -61,9 +65,9 @@ struct ChunkDelta<'a> {
     /// vLLM, `OpenRouter`.
     #[serde(borrow, default)]
     reasoning: Option<&'a RawValue>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "few_values")]
     tool_calls: Option<Vec<Value>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "brief")]
     function_call: Option<Value>,
 }
 
@@ -109,8 +113,7 @@ pub(super) fn decode(frame: Frame<'_>) -> Result<Delta, serde_json::Error> {
         });
     }
     if frame.event == b"error" {
-        let error: Value = serde_json::from_slice(frame.data)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(frame.data).into_owned()));
+        let error = value(&String::from_utf8_lossy(frame.data));
         let inner = error
             .get("error")
             .filter(|inner| !inner.is_null())

@@ -26,11 +26,15 @@ pub enum FramingError {
     TooMany,
 }
 
-/// The longest line or event that is decoded, in bytes.
-pub const MAX_FRAME: usize = 4 << 20;
+/// The longest line or event that is decoded, in bytes. The largest that servers send hold a whole prompt or
+/// answer. While an event is put together two copies are held, and what is decoded of it is about a third.
+pub const MAX_FRAME: usize = 2 << 20;
+
+/// A buffer larger than this is given back once it is empty.
+const KEPT: usize = 64 << 10;
 
 /// The most frames of one response; more would not fit the memory that a request may take.
-pub const MAX_FRAMES: u32 = 1 << 18;
+pub const MAX_FRAMES: u32 = 1 << 17;
 
 /// Which framing a dialect uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,15 @@ impl Deframer {
     }
 }
 
+/// Empties a buffer, and gives back what a usual frame does not need.
+fn empty(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > KEPT {
+        *buffer = Vec::new();
+    } else {
+        buffer.clear();
+    }
+}
+
 /// A line that may come in pieces, bounded.
 #[derive(Debug, Default)]
 struct LineBuffer(Vec<u8>);
@@ -113,7 +126,7 @@ impl LineBuffer {
         }
         self.keep(piece)?;
         let used = use_line(&self.0);
-        self.0.clear();
+        empty(&mut self.0);
         Ok(used)
     }
 }

@@ -4,7 +4,7 @@
 
 use memchr::{memchr, memchr2};
 
-use super::{Frame, FramingError, LineBuffer, MAX_FRAME};
+use super::{Frame, FramingError, KEPT, LineBuffer, MAX_FRAME, empty};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -56,7 +56,9 @@ impl SseDecoder {
         let last = std::mem::take(&mut self.line.0);
         let begun = &mut self.begun;
         // What is left is shorter than a whole event may be, or it would have been an error before.
-        if last.is_empty() || self.event.line(strip_bom(&last, begun), each).is_ok() {
+        let fits = last.is_empty() || self.event.line(strip_bom(&last, begun), each).is_ok();
+        drop(last);
+        if fits {
             self.event.dispatch(true, each);
         }
     }
@@ -95,6 +97,9 @@ impl Event {
                 self.any = true;
             }
             b"event" => {
+                if value.len() > KEPT {
+                    return Err(FramingError::TooLong);
+                }
                 self.name.clear();
                 self.name.extend_from_slice(value);
             }
@@ -117,7 +122,7 @@ impl Event {
             });
         }
         self.name.clear();
-        self.data.clear();
+        empty(&mut self.data);
         self.any = false;
     }
 }
