@@ -28,8 +28,8 @@ fn main() -> ExitCode {
 }
 
 fn log_to_stderr(cli: &Cli) -> anyhow::Result<()> {
-    let filter: EnvFilter = cli
-        .log_level
+    // h2 logs whatever an endpoint puts into a GOAWAY. Who names it in --log.level gets it.
+    let filter: EnvFilter = format!("h2=warn,{}", cli.log_level)
         .parse()
         .map_err(|error| anyhow::anyhow!("--log.level={}: {error}; try info or debug", cli.log_level))?;
     let registry = tracing_subscriber::registry().with(filter);

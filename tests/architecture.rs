@@ -43,6 +43,7 @@ const ORDER: &[&str] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["main.rs", "cli/"]),
     ("axum", &["web/"]),
+    ("base64", &["client/redaction.rs"]),
     ("clap", &["main.rs", "cli/", "sim/args.rs"]),
     ("comfy_table", &["report.rs", "cli/check.rs"]),
     ("h2", &["client/"]),

@@ -3,6 +3,7 @@
 //! It never retries, follows no redirect, asks no proxy of the environment, and never decompresses.
 
 mod phases;
+mod redaction;
 mod tls;
 
 use std::{
@@ -26,7 +27,10 @@ use hyper_util::client::legacy::connect::HttpInfo;
 use tokio::runtime::Handle;
 
 pub use self::phases::{LONG_WAY, Marks, Way};
-use self::phases::{MarkConnecting, MarkingResolver};
+use self::{
+    phases::{MarkConnecting, MarkingResolver},
+    redaction::Redaction,
+};
 use crate::{
     config::{
         plan::{Connection, HttpVersion, Target},
@@ -45,8 +49,7 @@ pub struct Client {
     unpooled: Option<reqwest::Client>,
     url: url::Url,
     headers: HeaderMap,
-    /// Not to be shown; the longest first.
-    secrets: Vec<Secret>,
+    redaction: Redaction,
     far: Arc<AtomicBool>,
 }
 
@@ -79,7 +82,7 @@ impl Client {
             },
             url,
             headers: headers(target, dialect, user_agent)?,
-            secrets: secrets(target),
+            redaction: Redaction::of(&secrets(target)),
             far: Arc::default(),
         })
     }
@@ -121,14 +124,9 @@ impl Client {
         request
     }
 
-    /// Takes secrets out of text that an endpoint sent: servers echo headers.
-    pub fn redact(&self, mut text: String) -> String {
-        for secret in self.secrets.iter().map(Secret::expose) {
-            if text.contains(secret) {
-                text = text.replace(secret, "<secret>");
-            }
-        }
-        text
+    /// Takes secrets out of text that an endpoint sent.
+    pub fn redact(&self, text: String) -> String {
+        self.redaction.apply(text)
     }
 }
 
@@ -185,21 +183,15 @@ fn sensitive(text: &str, name: &str) -> Result<HeaderValue, ClientError> {
     Ok(value)
 }
 
-/// What must not be shown. Very short values are left: they would make holes in every text.
-fn secrets(target: &Target) -> Vec<Secret> {
+/// What must not be shown.
+fn secrets(target: &Target) -> Vec<&Secret> {
     let authorization = target
         .authorization
         .iter()
         .map(|authorization| &authorization.credentials);
-    let headers = target.headers.iter().map(|header| &header.value);
-    let mut secrets: Vec<Secret> = authorization
-        .chain(headers)
-        .filter(|secret| secret.expose().len() >= 4)
-        .cloned()
-        .collect();
-    // The longest first: a secret may begin like another, whose removal would leave its end.
-    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
-    secrets
+    authorization
+        .chain(target.headers.iter().map(|header| &header.value))
+        .collect()
 }
 
 /// A request body whose drop tells that the transport has taken it: then the turn ends.

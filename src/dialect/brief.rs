@@ -10,7 +10,7 @@ use serde::{
 use serde_json::{Value, value::RawValue};
 
 /// The longest value that is taken apart, in bytes. Of a longer one the beginning is kept, as text.
-const LONGEST: usize = 16 << 10;
+pub(super) const LONGEST: usize = 16 << 10;
 
 /// The most elements of a list that are looked at.
 const MOST: usize = 128;

@@ -14,7 +14,6 @@ use crate::{
     config::plan::{Api, Target},
     framing::{Deframer, Frame, Framing, FramingError},
     prompt::Question,
-    record::Record,
     units::Tokens,
     usage::{ServerPhases, Usage},
 };
@@ -217,7 +216,7 @@ fn in_brief(error: &serde_json::Error) -> String {
     struct Brief(String);
     impl fmt::Write for Brief {
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            let room = Record::MAX_DETAIL.saturating_sub(self.0.len());
+            let room = brief::LONGEST.saturating_sub(self.0.len());
             self.0
                 .push_str(text.get(..text.floor_char_boundary(room)).unwrap_or_default());
             if text.len() > room {

@@ -12,17 +12,21 @@ mod rows;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use llm_probe_exporter::{
     load::Volume,
     outcome::{Failure, Invalid, Outcome},
     record::Record,
+    report::Report,
+    units::Seconds,
 };
 use rows::{Endpoint, rows};
 use support::{
     LOOSE,
     engine::{PATIENT, SHORT, ask, burst, fire, ollama, probe, step, target},
+    ms,
+    script::{Script, Step, head},
     server::{Server, closed_port},
 };
 
@@ -168,4 +172,68 @@ async fn when_all_fail() -> String {
         .map(|(reason, count)| format!("{count} `{reason}`"))
         .collect();
     format!("{}, goodput {}", failures.join(", "), summary.goodput.unwrap())
+}
+
+/// The longest wait that was asked for is the burst's.
+#[tokio::test]
+async fn the_wait_that_is_asked_for_is_told() {
+    let server = Server::start(|request| {
+        let wait = head(
+            "429 Slow",
+            "",
+            &format!("Retry-After: {}\r\nContent-Length: 0", 20 - request.number),
+        );
+        Script::new().send(wait)
+    });
+    let burst = burst(probe(target(server.address)), step(3, Volume::Requests(3)));
+    let series = burst.series.clone();
+    let (all, summary) = fire(burst).await;
+    let mut waits: Vec<_> = all
+        .iter()
+        .filter_map(|judged| judged.record.retry_after)
+        .collect();
+    waits.sort_unstable();
+    assert_eq!(waits, [18, 19, 20].map(Duration::from_secs));
+    assert_eq!(summary.retry_after, Some(Seconds::new(20.0)));
+    let text = Report::new(&series, summary).text();
+    assert!(text.ends_with("\nthe endpoint asks to wait 20 s\n"), "{text}");
+}
+
+/// Answers that are damaged in every way: there is an outcome, and it is none of ours.
+#[tokio::test]
+async fn any_bytes_have_an_outcome() {
+    let whole = Script::answer(3, ms(0))
+        .steps
+        .into_iter()
+        .filter_map(|step| match step {
+            Step::Send(bytes) => Some(bytes),
+            _ => None,
+        });
+    let whole = whole.collect::<Vec<_>>().concat();
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut reasons = BTreeSet::new();
+    for _ in 0..200 {
+        let mut bytes = whole.clone();
+        for _ in 0..random.usize(1..6) {
+            let at = random.usize(..bytes.len());
+            let end = (at + random.usize(..40)).min(bytes.len());
+            match random.u8(..4) {
+                0 => bytes[at] = random.u8(..),
+                1 => drop(bytes.drain(at..end)),
+                2 => {
+                    let more = random.usize(..40);
+                    let more: Vec<_> = std::iter::repeat_with(|| random.u8(..)).take(more).collect();
+                    drop(bytes.splice(at..at, more));
+                }
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        let server = Server::playing(Script::new().send(bytes).close());
+        let record = ask(&target(server.address), PATIENT).await;
+        assert!(!matches!(record.outcome, Outcome::Invalid(_)), "{record:?}");
+        reasons.insert(record.outcome.as_str());
+    }
+    assert!(reasons.len() > 3, "{reasons:?}");
 }
