@@ -211,8 +211,8 @@ fn of_lines_costs_bounded_memory() {
 /// The longest line of the log, in bytes.
 const LONGEST: usize = 4096;
 
-const KEY: &str = "sk-planted/4711";
-const TENANT: &str = "tenant \"quoted\"  4712";
+const KEY: &str = "sk-Planted/Hidden";
+const TENANT: &str = "lessee \"Quoted\"  buried";
 
 /// What the requests to [`echo`] come to, in turn.
 const ECHOED: [&str; 10] = [
@@ -314,13 +314,12 @@ fn echoes_no_secret_in_any_form() {
             assert_eq!(failures, expected, "{stderr}");
         }
         let said = stdout + &stderr;
+        let small = said.to_lowercase();
+        for secret in ["planted", "hidden", "lessee", "quoted", "buried"] {
+            assert!(!small.contains(secret), "{secret}: {said}");
+        }
         assert!(said.matches("<secret>").count() > ECHOED.len(), "{said}");
-        let mut secrets = vec![
-            "planted".to_owned(),
-            "4711".to_owned(),
-            "4712".to_owned(),
-            "quoted".to_owned(),
-        ];
+        let mut secrets = Vec::new();
         for secret in [KEY, TENANT] {
             for before in ["", "x", "xx"] {
                 // The middle of the secret, wherever it begins in what is encoded.
@@ -403,6 +402,6 @@ fn of_http2_is_not_logged() {
     assert!(stdout.contains("\"connection_lost\": 1"), "{stdout}");
     for line in stdout.lines().chain(stderr.lines()) {
         assert!(line.len() <= LONGEST, "{} bytes: {line}", line.len());
-        assert!(!line.contains("planted"), "{line}");
+        assert!(!line.contains("Planted"), "{line}");
     }
 }

@@ -61,7 +61,7 @@ impl fmt::Debug for Redaction {
     }
 }
 
-/// A secret as it stands in plain text, in a header that a proxy folded, in JSON, in a URL, and in base64 wherever
+/// A secret as it stands in plain text, where letters are made small (media types), in a header that a proxy folded, in JSON, in a URL, and in base64 wherever
 /// it begins there.
 fn forms(secret: &str) -> Vec<String> {
     let folded = secret.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -70,7 +70,16 @@ fn forms(secret: &str) -> Vec<String> {
     let url = form.replace('+', "%20");
     let small = [&form, &url].map(|form| small_hex(form));
     // JSON that is quoted in an error is escaped twice.
-    let mut forms = vec![secret.to_owned(), folded, escaped(&json), json, form, url];
+    let small_letters = secret.to_ascii_lowercase();
+    let mut forms = vec![
+        secret.to_owned(),
+        small_letters,
+        folded,
+        escaped(&json),
+        json,
+        form,
+        url,
+    ];
     forms.extend(small);
     for before in 0..3 {
         let encoded = in_base64(secret, before);
@@ -116,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    const SECRET: &str = "sk-4711/ä \"q\"  end?";
+    const SECRET: &str = "sk-4711/ä \"q\"  End?";
 
     fn redacted(text: &str) -> String {
         let secrets = [SECRET, "sk-4711/ä and more", "abc"].map(|secret| Secret::Inline(secret.to_owned()));
@@ -127,12 +136,13 @@ mod tests {
     fn secrets_are_found_in_every_form() {
         for text in [
             SECRET.to_owned(),
-            "sk-4711/ä \"q\" end?".to_owned(),
-            r#"sk-4711/ä \"q\"  end?"#.to_owned(),
-            r#"sk-4711/ä \\\"q\\\"  end?"#.to_owned(),
-            "sk-4711%2F%C3%A4+%22q%22++end%3F".to_owned(),
-            "sk-4711%2F%C3%A4%20%22q%22%20%20end%3F".to_owned(),
-            "sk-4711%2f%c3%a4%20%22q%22%20%20end%3f".to_owned(),
+            "sk-4711/ä \"q\" End?".to_owned(),
+            r#"sk-4711/ä \"q\"  End?"#.to_owned(),
+            r#"sk-4711/ä \\\"q\\\"  End?"#.to_owned(),
+            SECRET.to_ascii_lowercase(),
+            "sk-4711%2F%C3%A4+%22q%22++End%3F".to_owned(),
+            "sk-4711%2F%C3%A4%20%22q%22%20%20End%3F".to_owned(),
+            "sk-4711%2f%c3%a4%20%22q%22%20%20End%3f".to_owned(),
         ] {
             assert_eq!(redacted(&format!("you sent <{text}>.")), "you sent <<secret>>.");
         }

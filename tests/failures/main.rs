@@ -217,6 +217,9 @@ async fn any_bytes_have_an_outcome() {
     for _ in 0..200 {
         let mut bytes = whole.clone();
         for _ in 0..random.usize(1..6) {
+            if bytes.is_empty() {
+                break;
+            }
             let at = random.usize(..bytes.len());
             let end = (at + random.usize(..40)).min(bytes.len());
             match random.u8(..4) {
