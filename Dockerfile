@@ -1,5 +1,8 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
+# Shown by --version and llm_probe_exporter_build_info: docker build --build-arg REVISION=$(git rev-parse HEAD)
+ARG REVISION=unknown
+ENV LLM_PROBE_EXPORTER_REVISION=$REVISION
 COPY . .
 # Only the binary leaves this stage; the cache mounts keep the next build short.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

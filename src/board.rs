@@ -9,10 +9,11 @@ use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use crate::{
     clock::unix_now,
-    config::plan::{SeriesKey, Withheld},
+    config::plan::SeriesKey,
     outcome::{Outcome, Skip},
+    runner::{Event, Watched, What},
     summary::{Judged, Summary},
-    supervisor::{Event, Supervisor, Watched, What},
+    supervisor::Supervisor,
     units::{Ratio, Seconds},
 };
 
@@ -104,12 +105,12 @@ impl Board {
                 metrics.burst_ended(summary, Instant::now());
                 log_burst(watched, summary, *cancelled);
             }
-            What::Skipped(skip) => {
-                metrics.skipped(*skip);
-                if *skip == Skip::Overlap && watched.series.step.slo.withheld == Withheld::Missed {
-                    metrics.withheld(watched.series.planned_requests());
+            What::Skipped(skip, bursts) => {
+                metrics.skipped(*skip, *bursts);
+                if *skip == Skip::Overlap {
+                    metrics.withheld(*bursts, watched.series.planned_requests());
                 }
-                log_skip(watched, *skip);
+                log_skip(watched, *skip, *bursts);
             }
         }
         let mut rows = self.lock();
@@ -141,10 +142,10 @@ impl Row {
                 self.bursts += 1;
                 self.last = Some(LastBurst {
                     ended: unix_now(),
-                    summary: Arc::new((**summary).clone()),
+                    summary: Arc::clone(summary),
                 });
             }
-            What::Skipped(_) => self.skipped += 1,
+            What::Skipped(_, bursts) => self.skipped += u64::from(*bursts),
         }
     }
 }
@@ -197,13 +198,14 @@ fn log_request(watched: &Watched, judged: &Judged) {
     );
 }
 
-fn log_skip(watched: &Watched, skip: Skip) {
+fn log_skip(watched: &Watched, skip: Skip, bursts: u32) {
     let key = watched.series.key();
     tracing::info!(
         probe = %key.probe,
         target = %key.target,
         concurrency = key.concurrency,
         reason = skip.as_str(),
+        bursts,
         "burst skipped"
     );
 }

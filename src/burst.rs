@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +21,9 @@ use crate::{
     lag::Lag,
     load::Volume,
     measure::Measurement,
+    outcome::Outcome,
     record::Record,
     request::{Endpoint, Request},
-    slo::{Verdicts, judge},
     summary::{Judged, Summary, Tally},
 };
 
@@ -76,17 +76,7 @@ impl Burst {
 fn judged(record: Record, slo: &Slo, lag: &Lag) -> Judged {
     let measured = Measurement::of(&record);
     let bounds = lag.bounds(&record.timeline, &measured);
-    let verdicts = if record.warmup {
-        Verdicts::default()
-    } else {
-        judge(slo, record.outcome, &measured, &bounds)
-    };
-    Judged {
-        record,
-        measured,
-        verdicts,
-        bounds,
-    }
+    Judged::new(record, measured, bounds, slo)
 }
 
 /// The places of a burst's users. Each sends a request, waits for its end, and sends the next (a closed loop).
@@ -185,6 +175,7 @@ impl Shared {
         } else {
             Instant::now()
         };
+        let mut failures: u32 = 0;
         loop {
             let Some((number, body)) = prepared.take().or_else(|| self.prepare()) else {
                 return;
@@ -197,7 +188,11 @@ impl Shared {
                 timeouts: self.series.probe.timeouts,
                 in_flight: Arc::clone(&self.in_flight),
             };
-            request.run(&self.endpoint, deliver.clone()).await;
+            match request.run(&self.endpoint, deliver.clone()).await {
+                Outcome::Ok => failures = 0,
+                Outcome::Failed(_) | Outcome::Invalid(_) => failures += 1,
+            }
+            sleep(self.volume.pause(failures)).await;
             intended = Instant::now();
         }
     }

@@ -104,18 +104,19 @@ impl Lag {
         let now = Instant::now();
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = |instant: Option<Instant>| instant.map_or(Seconds::ZERO, |at| seen.late(at, at, now));
-        let first = at(timeline.first);
-        let both = |other: Seconds| at(Some(start)) + other;
-        let decode = first + at(timeline.last);
+        let [start, connected, first] =
+            [Some(start), timeline.connected.or(Some(start)), timeline.first].map(at);
+        let last = at(timeline.last);
         ErrorBounds {
-            ttft: both(first),
-            ttfo: both(at(timeline.answer)),
-            itl: Seconds::new(decode.get() / measured.intervals.max(1) as f64),
+            ttft: start + first,
+            ttft_after_connect: connected + first,
+            ttfo: start + at(timeline.answer),
+            itl: Seconds::new((first + last).get() / measured.intervals.max(1) as f64),
             gap: match timeline.first.zip(timeline.last) {
                 Some((first, last)) => seen.late(first, last, now),
                 None => Seconds::ZERO,
             },
-            request: both(at(timeline.last)),
+            request: start + last,
         }
     }
 }
@@ -129,12 +130,12 @@ impl Seen {
             .next
             .filter(|&due| now > due)
             .map(|due| Spell { due, ran: now });
+        // Spells follow one another, so both their ends are in order.
+        let first = self.spells.partition_point(|spell| spell.ran < from);
         self.spells
-            .iter()
-            .rev()
-            .take_while(|spell| spell.ran >= from)
-            .chain(overdue.as_ref())
-            .filter(|spell| spell.due <= to && spell.ran >= from)
+            .range(first..)
+            .take_while(|spell| spell.due <= to)
+            .chain(overdue.as_ref().filter(|spell| spell.due <= to))
             .map(|spell| spell.ran - spell.due)
             .fold(FLOOR, Duration::max)
             .into()

@@ -10,10 +10,10 @@
 //! ([`prompt`]) with N concurrent requests.
 //!
 //! Each [`request`] takes its turn at the [`gate`], goes out through the target's [`client`], and stamps each
-//! chunk as it is read. The chunk's bytes become frames ([`framing`]), the frames deltas ([`dialect`]), the
-//! deltas instants ([`timeline`]). Together with its [`outcome`] and what the server counted ([`usage`]) that
-//! is the [`record`] of a request: exactly one, whatever happened. An endpoint that refuses may say when to come
-//! back ([`retry_after`]).
+//! chunk as it is read. In the [`reading`] of the response the chunk's bytes become frames ([`framing`]), the
+//! frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together with its [`outcome`] and what the
+//! server counted ([`usage`]) that is the [`record`] of a request: exactly one, whatever happened. An endpoint
+//! that refuses may say when to come back ([`retry_after`]).
 //!
 //! From instants come durations ([`measure`]), from durations and objectives verdicts ([`slo`]). A verdict
 //! that our own lateness ([`lag`]) could have turned is not given. The requests of a burst are summed up
@@ -22,6 +22,9 @@
 //! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
 //! row of the page ([`web`]). [`cli`] puts the parts together; `once` prints a [`report`] instead.
 //!
+//! Where requests are recorded, what comes of a [`response`] is also kept on a [`tape`], which travels with the
+//! record. A [`recording`] is written of it, and replayed: from [`reading`] on it goes the same way again.
+//!
 //! [`sim`] is an inference server that is not there: it batches, queues and answers like one, and knows what
 //! it really sent, so that tests compare what was measured with what was true.
 //!
@@ -29,8 +32,8 @@
 //!
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and each outside
 //!   crate has one home.
-//! - `framing`, `dialect`, `timeline`, `measure`, `slo`, `schedule`, `load` and the engine of `sim` hold no
-//!   clock and do no I/O: instants are passed in.
+//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `schedule`, `load` and the engine of `sim`
+//!   hold no clock and do no I/O: instants are passed in.
 //! - Measuring has a [`runtime`] of its own.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
@@ -50,16 +53,21 @@ pub mod measure;
 pub mod metrics;
 pub mod outcome;
 pub mod prompt;
+pub mod reading;
 pub mod record;
+pub mod recording;
 pub mod report;
 pub mod request;
+pub mod response;
 pub mod retry_after;
+pub mod runner;
 pub mod runtime;
 pub mod schedule;
 pub mod sim;
 pub mod slo;
 pub mod summary;
 pub mod supervisor;
+pub mod tape;
 pub mod timeline;
 pub mod units;
 pub mod usage;

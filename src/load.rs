@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// After the first failure, and after many.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// How much one burst sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Volume {
@@ -20,6 +24,18 @@ impl Volume {
         }
     }
 
+    /// How long a place waits after so many failures in a row. A burst of a number of requests ends by itself;
+    /// one that lasts for a time would hammer an endpoint that fails at once.
+    pub fn pause(self, failures: u32) -> Duration {
+        match (self, failures) {
+            (Self::Requests(_), _) | (_, 0) => Duration::ZERO,
+            (Self::Lasting(_), failures) => {
+                let doubled = 1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX);
+                FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
+            }
+        }
+    }
+
     /// The number of requests that a burst is to send, where it is known beforehand.
     pub const fn requests(self) -> Option<u32> {
         match self {
@@ -32,6 +48,14 @@ impl Volume {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_slow_a_lasting_burst_down() {
+        let minute = Volume::Lasting(Duration::from_mins(1));
+        let pauses = [0, 1, 2, 3, 4, 5, 40, u32::MAX].map(|failures| minute.pause(failures).as_millis());
+        assert_eq!(pauses, [0, 100, 200, 400, 800, 1000, 1000, 1000]);
+        assert_eq!(Volume::Requests(9).pause(3), Duration::ZERO);
+    }
 
     #[test]
     fn a_volume_ends() {

@@ -5,12 +5,15 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::{anyhow, bail};
 use clap::Parser;
 use llm_probe_exporter::{
     cli::{Cli, LogFormat},
     runtime::Runtimes,
 };
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -21,17 +24,13 @@ fn main() -> ExitCode {
         Ok(runtimes) => runtimes,
         Err(error) => return failed(&error.into(), 1),
     };
-    match cli.run(&runtimes) {
-        Ok(code) => code,
-        Err(error) => failed(&error.source, error.exit_code()),
-    }
+    let ended = cli.run(&runtimes);
+    runtimes.end();
+    ended.unwrap_or_else(|error| failed(&error.source, error.exit_code()))
 }
 
 fn log_to_stderr(cli: &Cli) -> anyhow::Result<()> {
-    // h2 logs whatever an endpoint puts into a GOAWAY. Who names it in --log.level gets it.
-    let filter: EnvFilter = format!("h2=warn,{}", cli.log_level)
-        .parse()
-        .map_err(|error| anyhow::anyhow!("--log.level={}: {error}; try info or debug", cli.log_level))?;
+    let filter = log_filter(&cli.log_level)?;
     let registry = tracing_subscriber::registry().with(filter);
     match cli.log_format {
         LogFormat::Logfmt => {
@@ -53,6 +52,19 @@ fn log_to_stderr(cli: &Cli) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A level, or a filter with `=` or `,` in it. A word that is no level would be taken for the name of a module,
+/// and silence everything.
+fn log_filter(text: &str) -> anyhow::Result<EnvFilter> {
+    let is_filter = text.contains(['=', ',']);
+    if !is_filter && text.parse::<LevelFilter>().is_err() {
+        bail!("--log.level={text}: write error, warn, info, debug or trace");
+    }
+    // h2 logs whatever an endpoint puts into a GOAWAY. Who names it in --log.level gets it.
+    format!("h2=warn,{text}")
+        .parse()
+        .map_err(|error| anyhow!("--log.level={text}: {error}; try info or debug"))
 }
 
 /// Says what went wrong on standard error; the code tells scripts.

@@ -1,6 +1,6 @@
 //! From instants to durations: the definitions of the metrics' documentation, which are AIPerf's.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     record::Record,
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Where the number of output tokens came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenSource {
     /// The server's usage.
@@ -30,7 +30,7 @@ impl TokenSource {
 }
 
 /// The parts of a request's time, each `None` when it did not happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Phases {
     pub dns: Option<Seconds>,
     pub connect: Option<Seconds>,
@@ -58,7 +58,7 @@ impl Phases {
 }
 
 /// The durations of one request; `None` where a definition does not apply.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// Time to first token: first output − start.
     pub ttft: Option<Seconds>,
@@ -115,14 +115,6 @@ impl Measurement {
             token_source,
             intervals,
         }
-    }
-
-    /// Output tokens a second that one user saw: 1 / ITL.
-    pub fn tokens_per_second_per_user(&self) -> Option<f64> {
-        self.itl
-            .map(Seconds::get)
-            .filter(|&itl| itl > 0.0)
-            .map(f64::recip)
     }
 }
 

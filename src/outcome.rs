@@ -25,8 +25,13 @@ impl Outcome {
         }
     }
 
-    pub const fn is_ok(self) -> bool {
-        matches!(self, Self::Ok)
+    /// The outcome of which [`Self::as_str`] says this.
+    pub fn named(text: &str) -> Option<Self> {
+        if text == Self::Ok.as_str() {
+            return Some(Self::Ok);
+        }
+        let failed = Failure::named(text).map(Self::Failed);
+        failed.or_else(|| Invalid::named(text).map(Self::Invalid))
     }
 }
 
@@ -39,6 +44,16 @@ impl fmt::Display for Outcome {
 impl Serialize for Outcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+/// Why a request did not end well: the outcome, and what happened in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended(pub Outcome, pub String);
+
+impl Ended {
+    pub fn failed(failure: Failure, detail: impl Into<String>) -> Self {
+        Self(Outcome::Failed(failure), detail.into())
     }
 }
 
@@ -56,6 +71,11 @@ macro_rules! reasons {
             /// The value of the label `reason`.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The reason with this label value.
+            pub fn named(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
             }
         }
 
@@ -144,6 +164,8 @@ reasons! {
         TargetBusy = "target_busy",
         /// It waited a whole interval for places under `max_in_flight`.
         InFlight = "in_flight",
+        /// It came due while the process was stopped or starved.
+        Late = "late",
         /// The program was draining.
         Drain = "drain",
     }

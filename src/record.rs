@@ -1,11 +1,12 @@
 //! What came of one request: the timeline, the outcome, and what the server said.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
     outcome::{Failure, Outcome},
+    tape::Tape,
     timeline::Timeline,
     units::{Seconds, Tokens},
     usage::{ServerPhases, Usage},
@@ -60,6 +61,8 @@ pub struct Record {
     /// For how long an endpoint that refused asked not to come back.
     pub retry_after: Option<Duration>,
     pub connection: Option<ConnectionState>,
+    /// What was read, where requests are recorded.
+    pub tape: Option<Arc<Tape>>,
 }
 
 impl Record {
@@ -81,6 +84,7 @@ impl Record {
             status: None,
             retry_after: None,
             connection: None,
+            tape: None,
         }
     }
 
@@ -89,8 +93,7 @@ impl Record {
         Some(Seconds::between(self.timeline.start?, self.ended?))
     }
 
-    /// What a request that timed out before its first token had waited: it takes the place of a TTFT in
-    /// histograms, so that percentiles do not improve when requests time out.
+    /// What a request that timed out before its first token had waited.
     pub fn waited_in_vain(&self) -> Option<Seconds> {
         match self.outcome {
             Outcome::Failed(Failure::HeadersTimeout | Failure::FirstTokenTimeout) => self.elapsed(),

@@ -1,10 +1,12 @@
 //! What `once` prints of a burst: a table for people, JSON for scripts.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use crate::{
-    config::plan::Series,
+    config::plan::{Series, SeriesKey, Slo},
     slo::Objective,
     summary::{Stats, Summary},
     units::{Name, Seconds},
@@ -20,26 +22,44 @@ pub struct Report {
     /// Share of requests that are to be good.
     objective: f64,
     /// The limits that make a request good, in seconds.
-    limits: Vec<(&'static str, Seconds)>,
+    limits: BTreeMap<&'static str, Seconds>,
     #[serde(flatten)]
     summary: Summary,
 }
 
 impl Report {
     pub fn new(series: &Series, summary: Summary) -> Self {
-        let slo = &series.step.slo;
+        Self::of(
+            series.key(),
+            series.target.model.clone(),
+            &series.step.slo,
+            summary,
+        )
+    }
+
+    /// The same of a series of which no more is known.
+    pub fn of(key: SeriesKey, model: String, slo: &Slo, summary: Summary) -> Self {
         let limits = Objective::ALL
             .iter()
             .filter_map(|objective| Some((objective.as_str(), objective.limit(slo)?.into())));
         Self {
-            probe: series.probe.name.clone(),
-            target: series.target.name.clone(),
-            model: series.target.model.clone(),
-            concurrency: series.step.users,
+            probe: key.probe,
+            target: key.target,
+            model,
+            concurrency: key.concurrency,
             objective: slo.objective.get(),
             limits: limits.collect(),
             summary,
         }
+    }
+
+    pub fn probe(&self) -> &Name {
+        &self.probe
+    }
+
+    /// Whether every request counts: none was invalid by our own doing.
+    pub fn is_sound(&self) -> bool {
+        self.summary.invalid.is_empty()
     }
 
     /// Whether goodput reached the objective; a burst of which nothing could be judged did not.
@@ -156,12 +176,12 @@ impl Report {
         if !all.is_empty() {
             lines.push(format!("not ok: {}", all.join(", ")));
         }
-        lines.extend(
-            summary
-                .first_failure
-                .as_ref()
-                .map(|first| format!("first failure: {first}")),
-        );
+        for (what, first) in [
+            ("first failure", &summary.first_failure),
+            ("first of our own doing", &summary.first_invalid),
+        ] {
+            lines.extend(first.as_ref().map(|first| format!("{what}: {first}")));
+        }
         // As the endpoint says it: 20 s, not 20.0 s.
         lines.extend(
             summary

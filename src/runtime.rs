@@ -32,6 +32,12 @@ impl Runtimes {
             .build()?;
         Ok(Self { measure, service })
     }
+
+    /// Ends both without waiting for threads that block: a name that is still being resolved may take a minute.
+    pub fn end(self) {
+        self.measure.shutdown_background();
+        self.service.shutdown_background();
+    }
 }
 
 /// The soft limit is 1,024 nearly everywhere, for the sake of `select`, which nobody here calls.

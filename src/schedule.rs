@@ -34,14 +34,15 @@ impl Schedule {
         due
     }
 
-    /// Passes over due times that lie a whole interval or more before `now`, and tells how many they were:
-    /// after the process was stopped for a while, they are not made up for.
-    pub fn catch_up(&mut self, now: Instant) -> u32 {
-        let before = self.next;
-        while self.regular(self.next) + self.every <= now {
-            self.next = self.next.saturating_add(1);
-        }
-        self.next - before
+    /// Where the next burst is due already, passes over all but the last one that is: its due time, without
+    /// jitter, and by how many it follows the one that [`Self::advance`] gave last. What was slept through is
+    /// not made up for.
+    pub fn latest(&mut self, now: Instant) -> Option<(Instant, u32)> {
+        let intervals = now.checked_duration_since(self.first)?.as_nanos() / self.every.as_nanos().max(1);
+        let latest = u32::try_from(intervals).unwrap_or(u32::MAX);
+        let passed = latest.checked_sub(self.next)? + 1;
+        self.next = latest.saturating_add(1);
+        Some((self.regular(latest), passed))
     }
 
     fn regular(&self, number: u32) -> Instant {
@@ -103,9 +104,18 @@ mod tests {
     fn what_was_slept_through_is_not_made_up_for() {
         let armed = Instant::now();
         let mut schedule = Schedule::new(armed, Duration::ZERO, MINUTE, ratio(0.0));
-        assert_eq!(schedule.catch_up(armed + MINUTE / 2), 0);
-        assert_eq!(schedule.catch_up(armed + MINUTE * 7 / 2), 3);
-        assert_eq!(schedule.advance(0.0) - armed, MINUTE * 3);
+        assert_eq!(schedule.advance(0.0), armed);
+        assert_eq!(schedule.latest(armed + MINUTE / 2), None);
+        assert_eq!(
+            schedule.latest(armed + MINUTE * 7 / 2),
+            Some((armed + MINUTE * 3, 3))
+        );
+        assert_eq!(schedule.latest(armed + MINUTE * 7 / 2), None);
+        assert_eq!(schedule.advance(0.0) - armed, MINUTE * 4);
+        // Nor does a year take a year.
+        let year = Duration::from_hours(24 * 365);
+        let (_, passed) = schedule.latest(armed + year).unwrap();
+        assert_eq!(passed, 365 * 24 * 60 - 4);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     config::plan::{Slo, TtftFrom},
     measure::Measurement,
@@ -73,6 +75,17 @@ pub enum Verdict {
     NotJudged(Why),
 }
 
+impl Verdict {
+    /// `met`, `missed`, or why it is not judged.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Met => "met",
+            Self::Missed => "missed",
+            Self::NotJudged(why) => why.as_str(),
+        }
+    }
+}
+
 /// Why nothing is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
@@ -101,9 +114,11 @@ impl Why {
 }
 
 /// By how much our own lag may have lengthened each measurement of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ErrorBounds {
     pub ttft: Seconds,
+    pub ttft_after_connect: Seconds,
     pub ttfo: Seconds,
     pub itl: Seconds,
     pub gap: Seconds,
@@ -136,14 +151,14 @@ pub fn judge(slo: &Slo, outcome: Outcome, measured: &Measurement, bounds: &Error
         Outcome::Failed(_) => Verdict::Missed,
         Outcome::Invalid(_) => Verdict::NotJudged(Why::Invalid),
     };
-    let ttft = match slo.ttft_from {
-        TtftFrom::Start => measured.ttft,
-        TtftFrom::Connected => measured.ttft_after_connect,
+    let (ttft, ttft_bound) = match slo.ttft_from {
+        TtftFrom::Start => (measured.ttft, bounds.ttft),
+        TtftFrom::Connected => (measured.ttft_after_connect, bounds.ttft_after_connect),
     };
     let on = |objective: Objective| {
         let limit = objective.limit(slo)?;
         Some(match (whole, objective) {
-            (Verdict::Met, Objective::Ttft) => within(limit, ttft, bounds.ttft),
+            (Verdict::Met, Objective::Ttft) => within(limit, ttft, ttft_bound),
             // A model that only thought and never answered has kept its user waiting.
             (Verdict::Met, Objective::Ttfo) if measured.ttfo.is_none() => Verdict::Missed,
             (Verdict::Met, Objective::Ttfo) => within(limit, measured.ttfo, bounds.ttfo),
@@ -306,6 +321,7 @@ mod tests {
             let lag = Seconds::new(lag);
             let bounds = ErrorBounds {
                 ttft: lag,
+                ttft_after_connect: lag,
                 ttfo: lag,
                 itl: lag,
                 gap: lag,

@@ -1,16 +1,17 @@
 //! Requests that were judged, and one burst of them in numbers: what the last-burst gauges, the log line,
 //! the page and the report of `once` say.
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, mem, time::Duration};
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
+    config::plan::Slo,
     measure::{Measurement, Phases},
     outcome::{Failure, Invalid, Outcome},
     record::Record,
-    slo::{ErrorBounds, Objective, Verdict, Verdicts},
+    slo::{ErrorBounds, Objective, Verdict, Verdicts, judge},
     units::{Ratio, Seconds},
 };
 
@@ -22,6 +23,29 @@ pub struct Judged {
     /// Without verdicts for a warm-up request.
     pub verdicts: Verdicts,
     pub bounds: ErrorBounds,
+}
+
+impl Judged {
+    /// Judges an ended request by `slo`; a warm-up request is not judged.
+    pub fn new(record: Record, measured: Measurement, bounds: ErrorBounds, slo: &Slo) -> Self {
+        let verdicts = if record.warmup {
+            Verdicts::default()
+        } else {
+            judge(slo, record.outcome, &measured, &bounds)
+        };
+        Self {
+            record,
+            measured,
+            verdicts,
+            bounds,
+        }
+    }
+
+    /// The time to first token; of a request that timed out before it, what it waited in vain, so that
+    /// percentiles do not improve when requests time out.
+    pub fn waited_for_first_token(&self) -> Option<Seconds> {
+        self.record.waited_in_vain().or(self.measured.ttft)
+    }
 }
 
 /// A distribution of one measurement over the requests of a burst, in seconds; percentiles are exact, with
@@ -71,7 +95,7 @@ pub struct Summary {
     pub successes: u64,
     pub failures: BTreeMap<Failure, u64>,
     pub invalid: BTreeMap<Invalid, u64>,
-    /// From the first start to the last output; `None` without a success.
+    /// From the first start to the last output of any request that is not invalid; `None` without a success.
     pub duration: Option<Seconds>,
     /// Successes a second.
     pub requests_per_second: Option<f64>,
@@ -102,11 +126,13 @@ pub struct Summary {
     /// The mean of each phase over the requests in which it happened.
     pub phases: Phases,
     /// The largest error bound of a TTFT.
-    pub error_bound: Seconds,
+    pub error_bound: Option<Seconds>,
     /// From the first request's start to the last one's, of those that were to start with the burst.
     pub start_spread: Option<Seconds>,
     /// What the first failed request says of its failure.
     pub first_failure: Option<String>,
+    /// What the first invalid request says of what we did wrong.
+    pub first_invalid: Option<String>,
     /// The longest time for which the endpoint asked not to come back.
     pub retry_after: Option<Seconds>,
 }
@@ -134,8 +160,9 @@ pub struct Tally {
     request_duration: Vec<f64>,
     send_lag: Vec<f64>,
     phases: [(f64, u32); 6],
-    error_bound: Seconds,
+    error_bound: Option<Seconds>,
     first_failure: Option<String>,
+    first_invalid: Option<String>,
     retry_after: Option<Duration>,
 }
 
@@ -152,48 +179,45 @@ impl Tally {
             return;
         }
         self.requests += 1;
-        if let (Some(start), Some(ended)) = (record.timeline.start, record.ended) {
+        if let Outcome::Invalid(invalid) = record.outcome {
+            *self.invalid.entry(invalid).or_default() += 1;
+            note(&mut self.first_invalid, invalid, record);
+            return;
+        }
+        let line = &record.timeline;
+        if let (Some(start), Some(ended)) = (line.start, record.ended) {
             self.under_way.extend([(start, 1), (ended, -1)]);
             self.first_start = Some(self.first_start.map_or(start, |first| first.min(start)));
             if together {
                 let (low, high) = self.begun_together.unwrap_or((start, start));
                 self.begun_together = Some((low.min(start), high.max(start)));
             }
-            self.send_lag.extend(measured.send_lag.map(Seconds::get));
         }
+        self.last_output = self.last_output.max(line.last);
+        self.send_lag.extend(measured.send_lag.map(Seconds::get));
+        self.ttft
+            .extend(judged.waited_for_first_token().map(Seconds::get));
         match verdicts.get(Objective::Goodput) {
             Some(Verdict::Met) => (self.judged, self.good) = (self.judged + 1, self.good + 1),
             Some(Verdict::Missed) => self.judged += 1,
             Some(Verdict::NotJudged(_)) | None => {}
         }
         self.retry_after = self.retry_after.max(record.retry_after);
-        match record.outcome {
-            Outcome::Ok => self.success(record, measured, *bounds),
-            Outcome::Failed(failure) => {
-                *self.failures.entry(failure).or_default() += 1;
-                if let Some(waited) = record.waited_in_vain().or(measured.ttft) {
-                    self.ttft.push(waited.get());
-                }
-                if self.first_failure.is_none() {
-                    let detail = record.detail.as_deref().unwrap_or_default();
-                    self.first_failure = Some(format!("{failure}: {detail}"));
-                }
-            }
-            Outcome::Invalid(invalid) => *self.invalid.entry(invalid).or_default() += 1,
+        if let Outcome::Failed(failure) = record.outcome {
+            *self.failures.entry(failure).or_default() += 1;
+            note(&mut self.first_failure, failure, record);
+        } else {
+            self.success(measured, *bounds);
         }
     }
 
-    fn success(&mut self, record: &Record, measured: &Measurement, bounds: ErrorBounds) {
+    fn success(&mut self, measured: &Measurement, bounds: ErrorBounds) {
         self.successes += 1;
         self.output_tokens += measured.output_tokens.0;
-        self.last_output = self.last_output.max(record.timeline.last);
-        self.error_bound = if bounds.ttft > self.error_bound {
-            bounds.ttft
-        } else {
-            self.error_bound
-        };
+        if self.error_bound.is_none_or(|bound| bounds.ttft > bound) {
+            self.error_bound = Some(bounds.ttft);
+        }
         for (values, value) in [
-            (&mut self.ttft, measured.ttft),
             (&mut self.ttft_after_connect, measured.ttft_after_connect),
             (&mut self.ttfo, measured.ttfo),
             (&mut self.ttst, measured.ttst),
@@ -247,7 +271,10 @@ impl Tally {
             judged: self.judged,
             good: self.good,
             goodput,
-            goodput_per_second: goodput.and_then(|_| per_second(self.good)),
+            goodput_per_second: match goodput {
+                Some(_) if self.good == 0 => Some(0.0),
+                _ => goodput.and_then(|_| per_second(self.good)),
+            },
             objective_met: goodput.map(|goodput| goodput >= objective),
             peak_in_flight: peak(mem::take(&mut self.under_way)),
             ttft: Stats::of(self.ttft),
@@ -269,9 +296,18 @@ impl Tally {
             error_bound: self.error_bound,
             start_spread: self.begun_together.map(|(low, high)| Seconds::between(low, high)),
             first_failure: self.first_failure,
+            first_invalid: self.first_invalid,
             retry_after: self.retry_after.map(Seconds::from),
         }
     }
+}
+
+/// Keeps the first reason that is given, with its detail.
+fn note(first: &mut Option<String>, reason: impl Display, record: &Record) {
+    first.get_or_insert_with(|| match &record.detail {
+        Some(detail) => format!("{reason}: {detail}"),
+        None => reason.to_string(),
+    });
 }
 
 /// The largest number of intervals that overlap; an interval that ends where another begins does not overlap it.
@@ -288,7 +324,6 @@ fn peak(mut changes: Vec<(Instant, i64)>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::plan::Slo, slo::judge};
 
     #[test]
     fn percentiles_interpolate_between_ranks() {
@@ -333,20 +368,8 @@ mod tests {
                 _ => Outcome::Ok,
             };
             let measured = Measurement::of(&record);
-            let verdicts = if record.warmup {
-                Verdicts::default()
-            } else {
-                judge(&slo, record.outcome, &measured, &ErrorBounds::default())
-            };
-            tally.add(
-                &Judged {
-                    record,
-                    measured,
-                    verdicts,
-                    bounds: ErrorBounds::default(),
-                },
-                true,
-            );
+            let judged = Judged::new(record, measured, ErrorBounds::default(), &slo);
+            tally.add(&judged, true);
         }
         let summary = tally.finish(slo.objective);
         assert_eq!(
@@ -356,12 +379,13 @@ mod tests {
         assert_eq!(summary.failures, BTreeMap::from([(Failure::Truncated, 1)]));
         assert_eq!(summary.objective_met, Some(false));
         assert_eq!(summary.peak_in_flight, 4);
-        assert_eq!(summary.duration, Some(Seconds::new(0.402)));
+        // The failed request, number 3, was the last to say something.
+        assert_eq!(summary.duration, Some(Seconds::new(0.503)));
         assert_eq!(summary.start_spread, Some(Seconds::new(0.003)));
         assert_eq!(summary.output_tokens, 33);
         let itl = summary.itl.unwrap();
         assert!((itl.p50.get() - 0.010).abs() < 1e-9 && itl.count == 3);
-        assert!((summary.output_tokens_per_second.unwrap() - 33.0 / 0.402).abs() < 1e-6);
+        assert!((summary.output_tokens_per_second.unwrap() - 33.0 / 0.503).abs() < 1e-6);
         // The failed request got its first token too.
         assert_eq!(summary.ttft.map(|ttft| ttft.count), Some(4));
     }

@@ -2,64 +2,29 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+    sync::{Semaphore, mpsc::UnboundedSender},
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    burst::Burst,
     client::{Client, ClientError},
-    clock::unix_now,
-    config::plan::{Plan, Probe, Series, Target},
+    config::plan::{Plan, Series, Target},
     dialect::Dialect,
     gate::Gate,
     lag::Lag,
-    metrics::{Metrics, SeriesMetrics},
-    outcome::Skip,
+    metrics::Metrics,
     request::Endpoint,
-    schedule::{Schedule, phase},
-    summary::{Judged, Summary},
-    units::{Name, Seconds},
+    runner::{Event, Runner, Watched, What},
+    tape::Room,
+    units::Name,
 };
-
-/// A series and its metrics.
-#[derive(Debug)]
-pub struct Watched {
-    pub series: Series,
-    pub metrics: SeriesMetrics,
-}
-
-/// Something that happened to a series, for whoever keeps the books.
-#[derive(Debug)]
-pub struct Event {
-    pub watched: Arc<Watched>,
-    pub what: What,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum What {
-    /// From now on bursts are due.
-    Armed,
-    /// When the next burst is due, in seconds since the Unix epoch.
-    NextDue(f64),
-    /// A burst begins, so late.
-    Begun(Seconds),
-    Request(Box<Judged>),
-    /// A burst ended; `true`: because it was cancelled.
-    Ended(Box<Summary>, bool),
-    Skipped(Skip),
-}
 
 /// What the probes of a process share.
 #[derive(Clone, Debug)]
@@ -70,6 +35,8 @@ pub struct Shared {
     /// The runtime whose threads may block.
     pub blocking: Handle,
     pub events: UnboundedSender<Event>,
+    /// Where responses are recorded: room for their bytes.
+    pub recording: Option<Room>,
 }
 
 /// The probes of a plan.
@@ -114,7 +81,7 @@ impl Supervisor {
                         step: Arc::clone(step),
                     };
                     Arc::new(Watched {
-                        metrics: shared.metrics.acquire(&series, None),
+                        metrics: shared.metrics.acquire(&series),
                         series,
                     })
                 };
@@ -125,7 +92,7 @@ impl Supervisor {
                     turn: turn.clone(),
                     places: Arc::clone(&places),
                     steps: probe.steps.iter().map(watch).collect(),
-                    asked: AtomicU64::new(0),
+                    asked: AtomicU64::default(),
                     lag: shared.lag.clone(),
                     events: shared.events.clone(),
                     drain: drain.clone(),
@@ -204,166 +171,12 @@ impl Reached {
             client,
             dialect: Dialect::from(target.api),
             gate: shared.gate.clone(),
+            recording: shared.recording.clone(),
         };
         let turn = (!target.share).then(|| Arc::new(Semaphore::new(1)));
         Ok(Self {
             endpoint: Arc::new(endpoint),
             turn,
         })
-    }
-}
-
-/// One probe at one target.
-#[derive(Debug)]
-struct Runner {
-    probe: Arc<Probe>,
-    target: Arc<Target>,
-    endpoint: Arc<Endpoint>,
-    turn: Option<Arc<Semaphore>>,
-    places: Arc<Semaphore>,
-    steps: Vec<Arc<Watched>>,
-    /// Requests so far.
-    asked: AtomicU64,
-    lag: Lag,
-    events: UnboundedSender<Event>,
-    drain: CancellationToken,
-    abort: CancellationToken,
-}
-
-impl Runner {
-    async fn keep_firing(self: Arc<Self>, armed: Instant, at_once: bool) {
-        let every = self.probe.every;
-        let phase = if at_once {
-            Duration::ZERO
-        } else {
-            phase(&self.probe.name, &self.target.name, every)
-        };
-        let mut schedule = Schedule::new(armed, phase, every, self.probe.jitter);
-        let mut next = schedule.advance(fastrand::f64());
-        loop {
-            let due = next;
-            self.announce(due);
-            tokio::select! {
-                biased;
-                () = self.drain.cancelled() => return,
-                () = sleep_until(due) => {}
-            }
-            schedule.catch_up(Instant::now());
-            next = schedule.advance(fastrand::f64());
-            let turn = match self.turn(due + every).await {
-                Ok(turn) => turn,
-                Err(skip) => {
-                    self.skip_round(skip);
-                    continue;
-                }
-            };
-            self.announce(next);
-            let mut round = std::pin::pin!(self.round(due, turn));
-            loop {
-                tokio::select! {
-                    biased;
-                    () = &mut round => break,
-                    () = sleep_until(next) => {
-                        self.skip_round(Skip::Overlap);
-                        schedule.catch_up(Instant::now());
-                        next = schedule.advance(fastrand::f64());
-                        self.announce(next);
-                    }
-                }
-            }
-        }
-    }
-
-    async fn fire_once(self: Arc<Self>) {
-        let now = Instant::now();
-        let never = now + Duration::from_hours(24 * 365);
-        if let Ok(turn) = self.turn(never).await {
-            self.round(Instant::now(), turn).await;
-        }
-    }
-
-    /// Waits for the turn at the target.
-    async fn turn(&self, until: Instant) -> Result<Option<OwnedSemaphorePermit>, Skip> {
-        let Some(turn) = &self.turn else { return Ok(None) };
-        tokio::select! {
-            biased;
-            () = self.drain.cancelled() => Err(Skip::Drain),
-            turn = timeout_at(until, Arc::clone(turn).acquire_owned()) => match turn {
-                Ok(turn) => Ok(turn.ok()),
-                Err(_) => Err(Skip::TargetBusy),
-            }
-        }
-    }
-
-    /// One burst per step, one after the other.
-    async fn round(&self, due: Instant, _turn: Option<OwnedSemaphorePermit>) {
-        let mut due = due;
-        for (number, step) in self.steps.iter().enumerate() {
-            if number > 0 {
-                tokio::select! {
-                    biased;
-                    () = self.drain.cancelled() => {}
-                    () = sleep(self.probe.settle) => {}
-                }
-                due = Instant::now();
-            }
-            match self.places(step.series.step.users, due + self.probe.every).await {
-                Ok(_places) => self.burst(step, due).await,
-                Err(skip) => self.tell(step, What::Skipped(skip)),
-            }
-        }
-    }
-
-    /// Waits for the places of a whole burst.
-    async fn places(&self, users: u32, until: Instant) -> Result<OwnedSemaphorePermit, Skip> {
-        tokio::select! {
-            biased;
-            () = self.drain.cancelled() => Err(Skip::Drain),
-            places = timeout_at(until, Arc::clone(&self.places).acquire_many_owned(users)) => {
-                places.ok().and_then(Result::ok).ok_or(Skip::InFlight)
-            }
-        }
-    }
-
-    async fn burst(&self, step: &Arc<Watched>, due: Instant) {
-        self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
-        let burst = Burst {
-            series: step.series.clone(),
-            endpoint: Arc::clone(&self.endpoint),
-            in_flight: step.metrics.in_flight(),
-            lag: self.lag.clone(),
-            asked_before: self.asked.load(Ordering::Relaxed),
-            cancel: self.abort.clone(),
-        };
-        let summary = burst
-            .run(|judged| {
-                self.asked.fetch_add(1, Ordering::Relaxed);
-                self.tell(step, What::Request(Box::new(judged)));
-            })
-            .await;
-        self.tell(step, What::Ended(Box::new(summary), self.abort.is_cancelled()));
-    }
-
-    fn announce(&self, due: Instant) {
-        let unix = unix_now() + due.saturating_duration_since(Instant::now()).as_secs_f64();
-        for step in &self.steps {
-            self.tell(step, What::NextDue(unix));
-        }
-    }
-
-    fn skip_round(&self, skip: Skip) {
-        for step in &self.steps {
-            self.tell(step, What::Skipped(skip));
-        }
-    }
-
-    fn tell(&self, watched: &Arc<Watched>, what: What) {
-        // The books are closed only when the process ends.
-        self.events
-            .send(Event {
-                watched: Arc::clone(watched),
-                what,
-            })
-            .ok();
     }
 }

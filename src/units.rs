@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::time::Instant;
 
 /// A duration in seconds, as Prometheus wants it. Never negative, never NaN.
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(try_from = "f64")]
 pub struct Seconds(f64);
 
 impl Seconds {
@@ -30,6 +31,17 @@ impl Seconds {
 
     pub const fn get(self) -> f64 {
         self.0
+    }
+}
+
+impl TryFrom<f64> for Seconds {
+    type Error = &'static str;
+    fn try_from(seconds: f64) -> Result<Self, &'static str> {
+        if seconds >= 0.0 && seconds.is_finite() {
+            Ok(Self(seconds))
+        } else {
+            Err("a duration may not be negative")
+        }
     }
 }
 
@@ -72,7 +84,7 @@ impl fmt::Display for Seconds {
 }
 
 /// A number of tokens, as the server counted them or as deltas were counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tokens(pub u64);
 
 impl Tokens {

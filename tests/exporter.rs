@@ -85,7 +85,7 @@ fn sigterm_drains_and_exits_0() {
 }
 
 #[test]
-fn a_running_burst_is_cut_at_the_end_of_its_grace() {
+fn once_reports_what_a_signal_cut() {
     // A server that accepts and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = format!(
@@ -95,7 +95,6 @@ fn a_running_burst_is_cut_at_the_end_of_its_grace() {
     let file = tempfile::tempdir().unwrap();
     let path = file.path().join("probes.yaml");
     fs::write(&path, config).unwrap();
-    // `once` is armed at once and takes the same way out.
     let mut once = program()
         .args([
             "once".to_owned(),
@@ -114,9 +113,63 @@ fn a_running_burst_is_cut_at_the_end_of_its_grace() {
     rustix::process::kill_process(id, Signal::TERM).unwrap();
     let mut json = String::new();
     once.stdout.take().unwrap().read_to_string(&mut json).unwrap();
-    assert_eq!(once.wait().unwrap().code(), Some(3));
+    // A burst that was cut is no verdict.
+    assert_eq!(once.wait().unwrap().code(), Some(1));
     let reports: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(reports[0]["invalid"]["cancelled"], 1, "{json}");
+}
+
+#[test]
+fn once_gives_no_verdict_where_requests_failed_by_our_own_doing() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        "targets: [{{ name: t, url: 'http://{}/v1', api: openai_chat, model: none }}]\nprobes: [{{ name: many, every: 1m, concurrency: 60, timeouts: {{ total: 1s }} }}]\n",
+        silent.local_addr().unwrap()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, config).unwrap();
+    // Fewer file descriptors than users.
+    let program = program().get_program().to_owned();
+    let output = std::process::Command::new("bash")
+        .args(["-c", "ulimit -n 40 && exec \"$0\" once \"--config.file=$1\""])
+        .args([program.as_os_str(), file.as_os_str()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("local (our own doing)") && said.contains("no verdict"),
+        "{said}"
+    );
+}
+
+#[test]
+fn once_waits_for_places_however_long() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let config = format!(
+        "
+global: {{ max_in_flight: 2 }}
+targets:
+  - {{ name: a, url: 'http://{address}/v1', api: openai_chat, model: none }}
+  - {{ name: b, url: 'http://{address}/v1', api: openai_chat, model: none }}
+probes: [{{ name: p, every: 100ms, concurrency: 2, timeouts: {{ total: 500ms }} }}]
+"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, config).unwrap();
+    let output = run(&[
+        "once",
+        "--output=json",
+        &format!("--config.file={}", file.display()),
+    ]);
+    let reports: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (reports.as_array().unwrap().len(), output.status.code()),
+        (2, Some(3))
+    );
 }
 
 #[test]
@@ -163,6 +216,7 @@ fn bad_usage_exits_2() {
         &["--nonsense"][..],
         &["once", "--output=xml"],
         &["--log.level=a=b=c"],
+        &["--log.level=inof"],
         &["frobnicate"],
     ] {
         assert_eq!(run(args).status.code(), Some(2), "{args:?}");
@@ -228,7 +282,7 @@ fn check_warns_where_bursts_do_not_fit() {
     let output = run(&["check", &format!("--config.file={}", file.display())]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        text.contains("warning: target `nobody` would be busy 1000 % of the time"),
+        text.contains("warning: probe `lonely`: its bursts last at least 2.00 s of every 200 ms"),
         "{text}"
     );
 }
@@ -290,6 +344,43 @@ fn the_readmes_table_is_the_programs() {
     assert!(
         readme.contains(table.trim()),
         "README.md is not up to date: paste `llm-probe-exporter metrics --format=markdown`"
+    );
+}
+
+#[test]
+fn the_readmes_mistakes_are_reported_as_it_says() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, shown) = readme.split_once("<!-- mistakes -->\n```\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mistakes = "targets: [{ name: llama, url: 'http://localhost:8000/v1', api: openai_chat, model: llama }]\nprobes:\n  - name: chat\n    every: 60\n    concurency: 16\n    targets: [lama]\n";
+    fs::write(folder.path().join("probes.yaml"), mistakes).unwrap();
+    let output = program()
+        .args(["check", "--config.file=probes.yaml"])
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said, format!("llm-probe-exporter: {shown}"));
+}
+
+#[test]
+fn the_readmes_configuration_loads() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, yaml) = readme.split_once("```yaml\ntargets:").unwrap();
+    let (yaml, _) = yaml.split_once("```").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("probes.yaml"), format!("targets:{yaml}")).unwrap();
+    let output = program()
+        .args(["check", "--config.file=probes.yaml"])
+        .current_dir(&folder)
+        .env("LLM_API_KEY", "key")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
     );
 }
 

@@ -1,21 +1,26 @@
 //! `check`: what would the configuration do?
 
-use std::{fmt::Write, process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{CliError, ConfigArgs, print, serve::within_limit};
+use super::{CliError, ConfigArgs, LimitArgs, print};
 use crate::{
     config::plan::{Plan, Probe, Series},
     load::Volume,
     metrics::Metrics,
+    prompt::Source,
+    units::Seconds,
 };
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
+
+    #[command(flatten)]
+    limit: LimitArgs,
 }
 
 const HOUR: f64 = 3600.0;
@@ -23,41 +28,59 @@ const DAY: f64 = 24.0 * HOUR;
 
 impl CheckArgs {
     pub(super) fn run(self) -> Result<ExitCode, CliError> {
-        let plan = self.config.load()?;
+        let plan = self.config.read()?;
         let metrics = Metrics::new(&plan.global().labels);
-        let acquired: Vec<_> = plan
-            .series()
-            .map(|series| metrics.acquire(&series, None))
-            .collect();
+        let acquired: Vec<_> = plan.series().map(|series| metrics.acquire(&series)).collect();
         let samples = metrics.samples();
         print(&format!(
             "{}\n{}",
             table(&plan),
             totals(&plan, acquired.len(), samples)
         ))?;
+        for warning in plan.warnings() {
+            print(&format!("{warning}\n"))?;
+        }
         for warning in misfits(&plan) {
             print(&format!("warning: {warning}\n"))?;
         }
-        within_limit(samples, self.config.limit_series)?;
+        self.limit.check(samples)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// What a series costs, at most.
+/// What the bursts of a series cost a second, at most.
+#[derive(PartialEq)]
 struct Cost {
-    requests_per_second: f64,
-    output_tokens_per_second: f64,
+    requests: f64,
+    output_tokens: f64,
+    /// `None` where nobody knows how many tokens the prompt has.
+    input_tokens: Option<f64>,
+    /// `None` where no price is given, or the tokens are not known.
+    dollars: Option<f64>,
 }
 
 impl Cost {
     /// `None` where a burst lasts for a time: then the endpoint's speed decides.
     fn of(series: &Series) -> Option<Self> {
-        let requests = f64::from(series.step.volume.requests()? + series.probe.warmup);
-        let requests_per_second = requests / series.probe.every.as_secs_f64();
-        let output_tokens_per_second = requests_per_second * series.probe.max_tokens.0 as f64;
+        let (probe, requests) = (&series.probe, series.step.volume.requests()?);
+        let requests = f64::from(requests + probe.warmup) / probe.every.as_secs_f64();
+        let output_tokens = requests * probe.max_tokens.0 as f64;
+        let input_tokens = match probe.prompt.source {
+            Source::Synthetic(tokens) => Some(requests * tokens.0 as f64),
+            Source::Text(_) | Source::Lines(_) => None,
+        };
+        let dollars = series
+            .target
+            .price
+            .zip(input_tokens)
+            .map(|(price, input_tokens)| {
+                (input_tokens * price.input_per_million + output_tokens * price.output_per_million) / 1e6
+            });
         Some(Self {
-            requests_per_second,
-            output_tokens_per_second,
+            requests,
+            output_tokens,
+            input_tokens,
+            dollars,
         })
     }
 }
@@ -72,6 +95,7 @@ fn table(plan: &Plan) -> Table {
         "EVERY",
         "BURSTS/H",
         "REQUESTS/H",
+        "INPUT TOKENS/DAY",
         "OUTPUT TOKENS/DAY",
     ]);
     for column in table.column_iter_mut().skip(2) {
@@ -80,16 +104,20 @@ fn table(plan: &Plan) -> Table {
     for series in plan.series() {
         let every = series.probe.every;
         let cost = Cost::of(&series);
-        let count =
-            |value: Option<f64>| value.map_or("as the target allows".into(), |value| format!("{value:.0}"));
+        let count = |value: Option<f64>| value.map_or("?".into(), |value| format!("{value:.0}"));
         table.add_row([
             series.probe.name.to_string(),
             series.target.name.to_string(),
             series.step.users.to_string(),
             humantime::format_duration(every).to_string(),
             format!("{:.0}", HOUR / every.as_secs_f64()),
-            count(cost.as_ref().map(|cost| cost.requests_per_second * HOUR)),
-            count(cost.as_ref().map(|cost| cost.output_tokens_per_second * DAY)),
+            count(cost.as_ref().map(|cost| cost.requests * HOUR)),
+            count(
+                cost.as_ref()
+                    .and_then(|cost| cost.input_tokens)
+                    .map(|tokens| tokens * DAY),
+            ),
+            count(cost.as_ref().map(|cost| cost.output_tokens * DAY)),
         ]);
     }
     table
@@ -97,109 +125,99 @@ fn table(plan: &Plan) -> Table {
 
 fn totals(plan: &Plan, series: usize, samples: usize) -> String {
     let costs: Vec<_> = plan.series().map(|series| Cost::of(&series)).collect();
-    let open = costs.iter().any(Option::is_none);
-    let sum = |of: fn(&Cost) -> f64| costs.iter().flatten().map(of).sum::<f64>();
+    // A sum of which a part is not known is a lower bound.
+    let sum = |of: fn(&Cost) -> Option<f64>| {
+        let parts: Vec<_> = costs.iter().map(|cost| cost.as_ref().and_then(of)).collect();
+        let bound = if parts.contains(&None) {
+            "at least"
+        } else {
+            "at most"
+        };
+        (bound, parts.into_iter().flatten().sum::<f64>())
+    };
     let bursts: f64 = plan
         .series()
         .map(|series| HOUR / series.probe.every.as_secs_f64())
         .sum();
-    let at_least = if open { "at least " } else { "" };
-    let at_most = if open { "at least " } else { "at most " };
-    let mut text = String::new();
-    for line in [
+    let (_, requests) = sum(|cost| Some(cost.requests));
+    let exact = if costs.contains(&None) { "at least " } else { "" };
+    let (most_input, input) = sum(|cost| cost.input_tokens);
+    let (most_output, output) = sum(|cost| Some(cost.output_tokens));
+    let mut lines = vec![
         format!("{bursts:.0} bursts an hour"),
+        format!("{exact}{:.0} requests an hour", requests * HOUR),
         format!(
-            "{at_least}{:.0} requests an hour",
-            sum(|cost| cost.requests_per_second) * HOUR
+            "{most_input} {:.0} input tokens a day, without what chat templates add",
+            input * DAY
         ),
-        format!(
-            "{at_most}{:.0} output tokens a day",
-            sum(|cost| cost.output_tokens_per_second) * DAY
-        ),
+        format!("{most_output} {:.0} output tokens a day", output * DAY),
         format!("{series} series, {samples} samples on /metrics"),
-    ] {
-        writeln!(text, "{line}").expect("writing to a string does not fail");
+    ];
+    if plan.targets().iter().any(|target| target.price.is_some()) {
+        let (bound, dollars) = sum(|cost| cost.dollars);
+        lines.push(format!(
+            "{bound} {:.2} dollars a day at the targets with a price",
+            dollars * DAY
+        ));
     }
-    let dollars: Option<f64> = plan.series().map(|series| dollars_per_day(&series)).sum();
-    if let Some(dollars) = dollars.filter(|&dollars| dollars > 0.0) {
-        writeln!(text, "at most {dollars:.2} dollars a day for output tokens").expect("as above");
-    }
-    text
+    lines.join("\n") + "\n"
 }
 
-/// `None` where it cannot be known, zero where no price is given.
-fn dollars_per_day(series: &Series) -> Option<f64> {
-    match series.target.price {
-        None => Some(0.0),
-        Some(price) => {
-            Some(Cost::of(series)?.output_tokens_per_second * DAY / 1e6 * price.output_per_million)
-        }
-    }
-}
-
-/// Where the bursts at a target do not fit: those that take turns need more time than there is.
+/// Where bursts do not fit: into the interval of their probe, or beside those of others that take turns at a
+/// target. A burst is taken to last as long as it may while it just meets its objectives; parts that nobody
+/// knows count as nothing.
 fn misfits(plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
-    for target in plan.targets() {
-        let probes: Vec<_> = plan
-            .probes()
-            .iter()
-            .filter(|probe| probe.targets.iter().any(|probed| probed.name == target.name))
-            .collect();
+    for probe in plan.probes() {
+        let (round, every) = (round_at_least(probe), probe.every.as_secs_f64());
+        if round >= every {
+            warnings.push(format!(
+                "probe `{}`: its bursts last at least {} of every {} when its objectives are just met: some will be running when the next is due (overlap); raise `every` or make the bursts smaller",
+                probe.name,
+                Seconds::new(round),
+                Seconds::new(every),
+            ));
+        }
+    }
+    for target in plan.targets().iter().filter(|target| !target.share) {
+        let here = |probe: &&Arc<Probe>| probe.targets.iter().any(|probed| probed.name == target.name);
+        let probes: Vec<_> = plan.probes().iter().filter(here).collect();
         let busy: f64 = probes
             .iter()
             .map(|probe| round_at_least(probe) / probe.every.as_secs_f64())
             .sum();
-        if busy > 1.0 && !target.share {
+        if busy >= 1.0 && probes.len() > 1 {
             let names: Vec<_> = probes.iter().map(|probe| format!("`{}`", probe.name)).collect();
             warnings.push(format!(
-                "target `{}` would be busy {:.0} % of the time when all objectives are just met: bursts of {} will be skipped (target_busy, overlap); raise `every`, shorten the bursts, or let them run at once with `share: true`",
+                "target `{}` is busy at least {:.0} % of the time when all objectives are just met: bursts of {} will wait for their turn and be skipped (target_busy); raise `every`, make the bursts smaller, or let them run at once with `share: true`",
                 target.name,
                 busy * 100.0,
                 names.join(", "),
             ));
         }
     }
-    for probe in plan.probes() {
-        if let Some(text) = overlap_at_worst(probe) {
-            warnings.push(text);
-        }
-    }
     warnings
 }
 
-/// Seconds that a round of a probe takes when it just meets its objectives; parts that are unknown count as 0.
+/// Seconds that a round of a probe takes when it just meets its objectives.
 fn round_at_least(probe: &Probe) -> f64 {
     let steps = probe.steps.iter().map(|step| {
-        let requests = match step.volume {
-            Volume::Lasting(duration) => return duration.as_secs_f64(),
-            Volume::Requests(requests) => requests,
-        };
         let slo = &step.slo;
         let tokens = u32::try_from(probe.max_tokens.0).unwrap_or(u32::MAX);
         let decode = slo
             .itl
             .map_or(Duration::ZERO, |itl| itl.saturating_mul(tokens.saturating_sub(1)));
-        let one = slo.request.unwrap_or(slo.ttft.unwrap_or_default() + decode);
-        one.as_secs_f64() * f64::from(requests.div_ceil(step.users))
+        let one = slo
+            .request
+            .unwrap_or(slo.ttft.unwrap_or_default() + decode)
+            .as_secs_f64();
+        let of = |requests: u32| one * f64::from(requests.div_ceil(step.users));
+        let measured = match step.volume {
+            Volume::Lasting(duration) => duration.as_secs_f64(),
+            Volume::Requests(requests) => of(requests),
+        };
+        of(probe.warmup) + measured
     });
     let pauses = probe.settle.as_secs_f64() * probe.steps.len().saturating_sub(1) as f64;
     steps.sum::<f64>() + pauses
-}
-
-/// A burst that lasts longer than its interval makes the next one skip, and a skipped one counts as missed.
-fn overlap_at_worst(probe: &Probe) -> Option<String> {
-    let lasts = probe.steps.iter().filter_map(|step| match step.volume {
-        Volume::Lasting(duration) => Some(duration),
-        Volume::Requests(_) => None,
-    });
-    let lasts: Duration = lasts.sum();
-    (lasts >= probe.every).then(|| {
-        format!(
-            "probe `{}`: its bursts last {} of every {}: each one will be running when the next is due (overlap); raise `every` or shorten `duration`",
-            probe.name,
-            humantime::format_duration(lasts),
-            humantime::format_duration(probe.every),
-        )
-    })
 }

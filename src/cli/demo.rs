@@ -4,11 +4,12 @@ use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     CliError, print,
-    serve::{Arming, Exporter},
+    serve::{Arming, Exporter, ListenAddress, listen},
 };
 use crate::{
     board::Board,
@@ -30,7 +31,7 @@ pub(super) struct DemoArgs {
         value_name = "ADDRESS",
         default_value = "127.0.0.1:9850"
     )]
-    listen: String,
+    listen: ListenAddress,
 }
 
 impl DemoArgs {
@@ -42,14 +43,17 @@ impl DemoArgs {
             text = text.replace(placeholder, &address.to_string());
         }
         let plan = config::parse(&text, "config/demo.yaml", Path::new("."))?;
-        let exporter = Exporter::new(&plan, usize::MAX, runtimes)?;
-        let tell = runtimes
-            .service
-            .spawn(tell_the_story(exporter.board.clone(), self.listen.clone()));
-        runtimes
-            .service
-            .block_on(exporter.run(&[self.listen], runtimes.measure.handle(), Arming::Now))?;
-        tell.abort();
+        let exporter = Exporter::new(&plan, runtimes)?;
+        runtimes.service.block_on(async {
+            let listeners = listen(&[self.listen]).await?;
+            let page = listeners.first().map(TcpListener::local_addr).transpose()?;
+            let tell = tokio::spawn(tell_the_story(exporter.board.clone(), page));
+            let run = exporter
+                .run(listeners, runtimes.measure.handle(), Arming::Now)
+                .await;
+            tell.abort();
+            run
+        })?;
         stop_simulators.cancel();
         Ok(ExitCode::SUCCESS)
     }
@@ -67,10 +71,13 @@ async fn simulator(stop: CancellationToken) -> anyhow::Result<SocketAddr> {
 }
 
 /// Prints what is going on, and the table of all three bursts once there is one of each.
-async fn tell_the_story(board: Board, listen: String) -> std::io::Result<()> {
+async fn tell_the_story(board: Board, page: Option<SocketAddr>) -> std::io::Result<()> {
+    let page = page.map_or_else(String::new, |page| {
+        format!("Open http://{page}/ and http://{page}/metrics\n")
+    });
     print(&format!(
         "\nThree simulated inference servers, each with one slot; one probe at each.\n\
-         Open http://{listen}/ and http://{listen}/metrics\n\
+         {page}\
          Fifty users take 45 s; then the first results stand here. Ctrl-C ends it.\n\n"
     ))?;
     let summaries = loop {

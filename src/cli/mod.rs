@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod once;
+mod replay;
 mod serve;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
@@ -54,14 +56,24 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  llm-probe-exporter demo                                        see it work on simulated servers
-  llm-probe-exporter --config.file=probes.yaml                   run the exporter on :9850
-  llm-probe-exporter check --config.file=probes.yaml             what would it send, and what would that cost?
-  llm-probe-exporter once --config.file=probes.yaml fifty-users  one burst now, as a table; exit code 3 below the objective
-  llm-probe-exporter simulate --profile=laptop                   an inference server to try things on
-  llm-probe-exporter metrics                                     every metric and what it means
+  # See it work, on simulated servers
+  llm-probe-exporter demo
 
-Exit codes: 0 done or drained, 1 failed at run time, 2 bad usage or configuration, 3 goodput below the objective (once)";
+  # Run the exporter on :9850
+  llm-probe-exporter --config.file=probes.yaml
+
+  # What would it send, and what would that cost?
+  llm-probe-exporter check --config.file=probes.yaml
+
+  # One burst of one probe, now, as a table; exit code 3 below the objective
+  llm-probe-exporter once --config.file=probes.yaml fifty-users
+
+  # An inference server to try things on
+  llm-probe-exporter simulate --profile=laptop
+
+Exit codes:
+  0 done or drained   1 failed at run time   2 bad usage or configuration
+  3 goodput below the objective (once)";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -72,7 +84,7 @@ enum Command {
     /// Run the probes once, now, and print a table per burst.
     Once(once::OnceArgs),
     /// Run a simulated inference server.
-    Simulate(sim::SimulateArgs),
+    Simulate(Box<sim::SimulateArgs>),
     /// Show what the exporter does: three probes at three simulated servers.
     Demo(demo::DemoArgs),
     /// Print every metric family: name, type, labels, meaning.
@@ -110,17 +122,38 @@ struct ConfigArgs {
         default_value = "llm-probe-exporter.yaml"
     )]
     config_file: PathBuf,
+}
 
+/// How much the exporter may export.
+#[derive(Args, Clone, Copy, Debug)]
+struct LimitArgs {
     /// The most samples that /metrics may have; a plan that makes more is refused.
     #[arg(long = "limit.series", value_name = "N", default_value_t = 250_000)]
     limit_series: usize,
 }
 
+impl LimitArgs {
+    fn check(self, samples: usize) -> Result<(), CliError> {
+        let limit = self.limit_series;
+        if samples <= limit {
+            return Ok(());
+        }
+        Err(CliError::usage(anyhow!(
+            "the plan makes {samples} samples, more than --limit.series={limit}; use fewer targets, steps or labels, or raise the limit"
+        )))
+    }
+}
+
 impl ConfigArgs {
+    fn read(&self) -> Result<Plan, CliError> {
+        Ok(config::load(&self.config_file)?)
+    }
+
+    /// Reads it and logs what is doubtful about it.
     fn load(&self) -> Result<Plan, CliError> {
-        let plan = config::load(&self.config_file)?;
+        let plan = self.read()?;
         for warning in plan.warnings() {
-            tracing::warn!("{warning}");
+            tracing::warn!("{}", warning.in_one_line());
         }
         Ok(plan)
     }
@@ -185,7 +218,7 @@ impl Cli {
                 let _runtime = runtimes.service.enter();
                 runtimes
                     .service
-                    .block_on(sim::simulate(args, serve::shutdown_signal()?))?;
+                    .block_on(sim::simulate(*args, serve::shutdown_signal()?))?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Demo(args) => args.run(runtimes),

@@ -1,18 +1,24 @@
-//! `once`: the probes, now, as a table.
+//! `once`: the probes, now, as a table; or a recording of them.
 
 use std::{
     io::{self, IsTerminal},
+    path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::Instant,
+};
 
 use super::{
     CliError, ConfigArgs, print,
+    replay::replayed,
     serve::{shutdown_signal, watch_lag},
 };
 use crate::{
@@ -20,9 +26,12 @@ use crate::{
     gate::Gate,
     lag::Lag,
     metrics::Metrics,
+    recording::Recorder,
     report::Report,
+    runner::{Event, What},
     runtime::Runtimes,
-    supervisor::{Event, Shared, Supervisor, What},
+    supervisor::{Shared, Supervisor},
+    tape::Room,
 };
 
 /// Goodput below the objective.
@@ -31,11 +40,26 @@ const BELOW_OBJECTIVE: u8 = 3;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  llm-probe-exporter once                         every probe of llm-probe-exporter.yaml, one burst each
-  llm-probe-exporter once fifty-users             this probe alone
-  llm-probe-exporter once --output=json | jq .    for scripts
+  # Every probe of llm-probe-exporter.yaml, one burst of each of its steps
+  llm-probe-exporter once
 
-Exit codes: 0 every objective met, 3 goodput below an objective, 1 failed, 2 bad usage or configuration")]
+  # This probe alone
+  llm-probe-exporter once fifty-users
+
+  # For scripts
+  llm-probe-exporter once --output=json | jq '.[].goodput'
+
+  # Each response byte for byte in a file, then decoded and judged again:
+  # no network, no configuration
+  llm-probe-exporter once --record=odd.jsonl
+  llm-probe-exporter once --replay=odd.jsonl
+
+  # One request of it, as a test case
+  sed -n '1p;7p' odd.jsonl > case.jsonl
+
+Exit codes:
+  0 every objective met   3 goodput below an objective
+  1 failed at run time    2 bad usage or configuration")]
 pub(super) struct OnceArgs {
     #[command(flatten)]
     config: ConfigArgs,
@@ -47,6 +71,21 @@ pub(super) struct OnceArgs {
     /// What is printed on standard output.
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     output: Output,
+
+    /// Also write each request to a new file, as JSON lines: what was asked, the bytes of the response as they
+    /// were read, and when. Credentials and header values are overwritten with `*`, prompts and answers are
+    /// not; only you can read the file. At most 8 MiB a request.
+    #[arg(long, value_name = "FILE", conflicts_with = "replay")]
+    record: Option<PathBuf>,
+
+    /// Send nothing: decode, measure and judge the requests of a recording again, by the objectives in the
+    /// file. What is read otherwise than it was live is logged.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+
+    /// With --replay: judge by the objectives of the configuration instead.
+    #[arg(long, requires = "replay")]
+    rejudge: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,6 +98,22 @@ enum Output {
 
 impl OnceArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+        let Some(recording) = &self.replay else {
+            return self.measured(runtimes);
+        };
+        let plan = self.rejudge.then(|| self.config.load()).transpose()?;
+        let reports = replayed(recording, &self.probes, plan.as_ref())?;
+        if self.output == Output::Table {
+            for report in &reports {
+                print(&format!("{}\n", report.text()))?;
+            }
+        }
+        self.print_json(&reports)?;
+        verdict(&reports, reports.len())
+    }
+
+    /// Runs the probes.
+    fn measured(&self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let plan = self
             .config
             .load()?
@@ -72,15 +127,19 @@ impl OnceArgs {
             gate: Gate::default(),
             blocking: runtimes.service.handle().clone(),
             events,
+            recording: self.record.as_ref().map(|_| Room::default()),
         };
         let supervisor = Supervisor::new(&plan, &shared)?;
+        let create = |path| Recorder::create(path, Instant::now());
+        let recorder = self.record.as_deref().map(create).transpose();
+        let recorder = recorder.map_err(CliError::usage)?;
         let beating = runtimes.measure.spawn(watch_lag(shared.lag.clone(), metrics));
         drop(shared);
         let progress = progress(&plan);
         let output = self.output;
-        let reports = runtimes.service.block_on(async {
+        let (reports, recorder) = runtimes.service.block_on(async {
             let stop = shutdown_signal()?;
-            let reporting = tokio::spawn(collect(told, progress, output));
+            let reporting = tokio::spawn(collect(told, progress, output, recorder));
             let measuring = runtimes.measure.spawn(async move {
                 tokio::select! {
                     () = supervisor.run_once() => {}
@@ -94,17 +153,40 @@ impl OnceArgs {
             reporting.await.map_err(anyhow::Error::from)?
         })?;
         beating.abort();
-        if output == Output::Json {
-            let json = serde_json::to_string_pretty(&reports).map_err(anyhow::Error::from)?;
+        self.print_json(&reports)?;
+        // The report comes first: a full disk costs the recording alone.
+        if let Some(recorder) = recorder {
+            let requests = recorder.finish().map_err(anyhow::Error::from)?;
+            tracing::info!(requests, "recorded");
+        }
+        verdict(&reports, plan.series().count())
+    }
+
+    fn print_json(&self, reports: &[Report]) -> Result<(), CliError> {
+        if self.output == Output::Json {
+            let json = serde_json::to_string_pretty(reports).map_err(anyhow::Error::from)?;
             print(&(json + "\n"))?;
         }
-        let met = !reports.is_empty() && reports.iter().all(Report::objective_met);
-        Ok(if met {
-            ExitCode::SUCCESS
-        } else {
-            BELOW_OBJECTIVE.into()
-        })
+        Ok(())
     }
+}
+
+/// The exit code, where all bursts that were planned count.
+fn verdict(reports: &[Report], planned: usize) -> Result<ExitCode, CliError> {
+    let sound = reports.iter().filter(|report| report.is_sound()).count();
+    if sound < planned {
+        return Err(anyhow!(
+            "no verdict: {} of {planned} bursts did not run, were cut short, or had requests that failed by our own doing",
+            planned - sound
+        )
+        .into());
+    }
+    let met = reports.iter().all(Report::objective_met);
+    Ok(if met {
+        ExitCode::SUCCESS
+    } else {
+        BELOW_OBJECTIVE.into()
+    })
 }
 
 /// Shows each burst as it ends, and the requests as they do.
@@ -112,7 +194,8 @@ async fn collect(
     mut told: UnboundedReceiver<Event>,
     progress: ProgressBar,
     output: Output,
-) -> Result<Vec<Report>, CliError> {
+    recorder: Option<Recorder>,
+) -> Result<(Vec<Report>, Option<Recorder>), CliError> {
     let mut reports = Vec::new();
     while let Some(Event { watched, what }) = told.recv().await {
         match what {
@@ -130,22 +213,32 @@ async fn collect(
                     let outcome = judged.record.outcome.as_str();
                     tracing::debug!(outcome, retry_after_seconds, detail, "request failed");
                 }
+                if let Some(recorder) = &recorder {
+                    recorder.write(&watched.series, judged);
+                }
             }
             What::Ended(summary, _) => {
-                let report = Report::new(&watched.series, *summary);
+                let report = Report::new(&watched.series, Arc::unwrap_or_clone(summary));
                 if output == Output::Table {
                     progress.suspend(|| print(&format!("{}\n", report.text())))?;
                 }
                 reports.push(report);
             }
-            What::Skipped(skip) => {
-                tracing::warn!(probe = %watched.series.probe.name, reason = skip.as_str(), "burst skipped");
+            What::Skipped(skip, _) => {
+                let key = watched.series.key();
+                tracing::warn!(
+                    probe = %key.probe,
+                    target = %key.target,
+                    concurrency = key.concurrency,
+                    reason = skip.as_str(),
+                    "burst skipped"
+                );
             }
             What::Armed | What::NextDue(_) => {}
         }
     }
     progress.finish_and_clear();
-    Ok(reports)
+    Ok((reports, recorder))
 }
 
 /// A bar on a terminal, nothing elsewhere.

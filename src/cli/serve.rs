@@ -4,21 +4,23 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     process::ExitCode,
+    str::FromStr,
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Args;
 use tokio::{
     net::TcpListener,
     runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::{mpsc::unbounded_channel, watch},
+    task::JoinHandle,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{CliError, ConfigArgs};
+use super::{CliError, ConfigArgs, LimitArgs};
 use crate::{
     board::Board,
     clock::unix_now,
@@ -42,6 +44,9 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
 
+    #[command(flatten)]
+    limit: LimitArgs,
+
     /// Where to serve /metrics and the page; may be given several times. `:PORT` is every address.
     #[arg(
         long = "web.listen-address",
@@ -49,43 +54,39 @@ pub(super) struct ServeArgs {
         env = "LLM_PROBE_WEB_LISTEN_ADDRESS",
         default_value = ":9850"
     )]
-    listen: Vec<String>,
+    listen: Vec<ListenAddress>,
 }
 
 impl ServeArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let plan = self.config.load()?;
-        let exporter = Exporter::new(&plan, self.config.limit_series, runtimes)?;
-        let addresses = self
-            .listen
-            .iter()
-            .map(|text| address(text))
-            .collect::<Result<Vec<_>, _>>();
-        let addresses = addresses.map_err(CliError::usage)?;
-        runtimes.service.block_on(exporter.run(
-            &addresses,
-            runtimes.measure.handle(),
-            Arming::AtFirstScrape,
-        ))?;
+        let exporter = Exporter::new(&plan, runtimes)?;
+        self.limit.check(exporter.metrics.samples())?;
+        runtimes.service.block_on(async {
+            let listeners = listen(&self.listen).await?;
+            exporter
+                .run(listeners, runtimes.measure.handle(), Arming::AtFirstScrape)
+                .await
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// `:9850`, `127.0.0.1:9850`, `[::1]:9850`, `localhost:9850`.
-fn address(text: &str) -> anyhow::Result<String> {
-    let shown = if text.starts_with(':') {
-        format!("[::]{text}")
-    } else {
-        text.to_owned()
-    };
-    let port = shown
-        .rsplit_once(':')
-        .and_then(|(_, port)| port.parse::<u16>().ok());
-    match port {
-        Some(_) => Ok(shown),
-        None => Err(anyhow!(
-            "--web.listen-address={text}: write [HOST]:PORT, for example :9850 or 127.0.0.1:9850"
-        )),
+/// Where to listen: `:9850` (every address), `127.0.0.1:9850`, `[::1]:9850`, `localhost:9850`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListenAddress(String);
+
+impl FromStr for ListenAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+        let is_address = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+        if port.parse::<u16>().is_err() || !is_address {
+            return Err("write [HOST]:PORT, for example :9850, 127.0.0.1:9850 or [::1]:9850");
+        }
+        let host = if host.is_empty() { "[::]" } else { host };
+        Ok(Self(format!("{host}:{port}")))
     }
 }
 
@@ -104,11 +105,13 @@ pub(super) struct Exporter {
     metrics: Metrics,
     pub(super) board: Board,
     lag: Lag,
+    /// Ends when all that was told is in the books.
+    books: JoinHandle<()>,
 }
 
 impl Exporter {
     /// Sets up probes, metrics and books; the books are kept on the service runtime.
-    pub(super) fn new(plan: &Plan, limit_series: usize, runtimes: &Runtimes) -> Result<Self, CliError> {
+    pub(super) fn new(plan: &Plan, runtimes: &Runtimes) -> Result<Self, CliError> {
         let metrics = Metrics::new(&plan.global().labels);
         let (events, told) = unbounded_channel();
         let shared = Shared {
@@ -117,24 +120,25 @@ impl Exporter {
             gate: Gate::default(),
             blocking: runtimes.service.handle().clone(),
             events,
+            recording: None,
         };
         let supervisor = Supervisor::new(plan, &shared)?;
-        within_limit(metrics.samples(), limit_series)?;
         metrics.config_loaded(unix_now());
         let board = Board::of(&supervisor);
-        runtimes.service.spawn(board.clone().keep(told));
+        let books = runtimes.service.spawn(board.clone().keep(told));
         Ok(Self {
             supervisor,
             metrics,
             board,
             lag: shared.lag,
+            books,
         })
     }
 
     /// Serves until a signal, then drains.
     pub(super) async fn run(
         self,
-        addresses: &[String],
+        listeners: Vec<TcpListener>,
         measure: &Handle,
         arming: Arming,
     ) -> Result<(), CliError> {
@@ -150,8 +154,7 @@ impl Exporter {
         );
         let (router, web) = (app.router(), TaskTracker::new());
         let web_stop = CancellationToken::new();
-        for address in addresses {
-            let listener = listen(address).await?;
+        for listener in listeners {
             let shown = listener.local_addr()?;
             tracing::info!(address = %shown, "listening");
             web.spawn(web::serve(listener, router.clone(), web_stop.clone()));
@@ -175,6 +178,11 @@ impl Exporter {
         life.send_replace(Life::Draining);
         tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
         self.supervisor.drain(GRACE).await;
+        // Nobody tells anything any more: what was told last is written down before the end.
+        drop(self.supervisor);
+        if let Err(error) = self.books.await {
+            tracing::error!(%error, "the last bursts are not in the books");
+        }
         beating.abort();
         web_stop.cancel();
         web.wait().await;
@@ -189,16 +197,16 @@ pub(super) async fn watch_lag(lag: Lag, metrics: Metrics) {
     }
 }
 
-pub(super) fn within_limit(samples: usize, limit: usize) -> Result<(), CliError> {
-    if samples <= limit {
-        return Ok(());
+/// Listens on every address, or on none.
+pub(super) async fn listen(addresses: &[ListenAddress]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.push(bind(address).await?);
     }
-    Err(CliError::usage(anyhow!(
-        "the plan makes {samples} samples, more than --limit.series={limit}; use fewer targets, steps or labels, or raise the limit"
-    )))
+    Ok(listeners)
 }
 
-async fn listen(address: &str) -> anyhow::Result<TcpListener> {
+async fn bind(ListenAddress(address): &ListenAddress) -> anyhow::Result<TcpListener> {
     let bound = match TcpListener::bind(address).await {
         // A kernel without IPv6 has no "every address" of it.
         Err(error) if error.kind() == io::ErrorKind::Unsupported || is_no_ipv6(&error) => {

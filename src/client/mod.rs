@@ -9,7 +9,7 @@ mod tls;
 use std::{
     convert::Infallible,
     error::Error,
-    fmt, io,
+    fmt, io, mem,
     pin::Pin,
     sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll},
@@ -17,10 +17,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{
-        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT,
-    },
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT},
 };
 use http_body::{Frame, SizeHint};
 use hyper_util::client::legacy::connect::HttpInfo;
@@ -32,6 +30,7 @@ use self::{
     redaction::Redaction,
 };
 use crate::{
+    clock::unix_now,
     config::{
         plan::{Connection, HttpVersion, Target},
         secret::Secret,
@@ -39,6 +38,7 @@ use crate::{
     dialect::Dialect,
     gate::Turn,
     outcome::{Failure, Invalid, Outcome},
+    response::Head,
 };
 
 /// Sends requests to one target.
@@ -82,7 +82,7 @@ impl Client {
             },
             url,
             headers: headers(target, dialect, user_agent)?,
-            redaction: Redaction::of(&secrets(target)),
+            redaction: Redaction(secret_forms(target)),
             far: Arc::default(),
         })
     }
@@ -183,15 +183,15 @@ fn sensitive(text: &str, name: &str) -> Result<HeaderValue, ClientError> {
     Ok(value)
 }
 
-/// What must not be shown.
-fn secrets(target: &Target) -> Vec<&Secret> {
+/// What must not be shown, in every form in which an endpoint may send it back.
+pub fn secret_forms(target: &Target) -> Vec<String> {
     let authorization = target
         .authorization
         .iter()
         .map(|authorization| &authorization.credentials);
-    authorization
-        .chain(target.headers.iter().map(|header| &header.value))
-        .collect()
+    let headers = target.headers.iter().map(|header| &header.value);
+    let secrets: Vec<_> = authorization.chain(headers).map(Secret::expose).collect();
+    redaction::forms(&secrets)
 }
 
 /// A request body whose drop tells that the transport has taken it: then the turn ends.
@@ -234,34 +234,13 @@ impl Drop for TakenBody {
 pub struct Answer(reqwest::Response);
 
 impl Answer {
-    pub fn status(&self) -> StatusCode {
-        self.0.status()
-    }
-
-    pub fn headers(&self) -> &HeaderMap {
-        self.0.headers()
-    }
-
-    /// The media type without its parameters, in lower case; empty when there is none.
-    pub fn media_type(&self) -> String {
-        self.header(&CONTENT_TYPE)
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase()
-    }
-
-    /// `Content-Encoding`, empty when there is none.
-    pub fn encoding(&self) -> &str {
-        self.header(&CONTENT_ENCODING)
-    }
-
-    fn header(&self, name: &HeaderName) -> &str {
-        self.headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+    /// Takes the head out.
+    pub fn take_head(&mut self) -> Head {
+        Head {
+            status: self.0.status(),
+            headers: mem::take(self.0.headers_mut()),
+            unix_seconds: unix_now(),
+        }
     }
 
     /// Whether it came over the connection that `way` tells of, or over one that was there before.
@@ -280,7 +259,7 @@ impl Answer {
 }
 
 /// Why there is no (more) answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TransportError {
     pub outcome: Outcome,
     pub detail: String,

@@ -4,8 +4,6 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
-use crate::config::secret::Secret;
-
 /// What stands where a secret stood.
 const MASK: &str = "<secret>";
 
@@ -15,27 +13,12 @@ const SHORTEST: usize = 4;
 /// The beginning of a secret, where a text was cut within it, is taken out from this length on.
 const SHORTEST_BEGINNING: usize = 6;
 
-/// The forms in which secrets are looked for.
-pub(super) struct Redaction {
-    /// The longest first: a secret may begin like another, whose removal would leave its end.
-    forms: Vec<String>,
-}
+/// The [`forms`] in which secrets are looked for.
+pub(super) struct Redaction(pub(super) Vec<String>);
 
 impl Redaction {
-    pub(super) fn of(secrets: &[&Secret]) -> Self {
-        let mut forms: Vec<String> = secrets
-            .iter()
-            .map(|secret| secret.expose())
-            .filter(|secret| secret.len() >= SHORTEST)
-            .flat_map(forms)
-            .collect();
-        forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-        forms.dedup();
-        Self { forms }
-    }
-
     pub(super) fn apply(&self, mut text: String) -> String {
-        for form in &self.forms {
+        for form in &self.0 {
             if text.contains(form) {
                 text = text.replace(form, MASK);
             }
@@ -47,7 +30,7 @@ impl Redaction {
                 .find(|beginning| text.ends_with(beginning))
                 .map(str::len)
         };
-        if let Some(length) = self.forms.iter().filter_map(cut).max() {
+        if let Some(length) = self.0.iter().filter_map(cut).max() {
             text.truncate(text.len() - length);
             text.push_str(MASK);
         }
@@ -61,9 +44,20 @@ impl fmt::Debug for Redaction {
     }
 }
 
-/// A secret as it stands in plain text, where letters are made small (media types), in a header that a proxy folded, in JSON, in a URL, and in base64 wherever
-/// it begins there.
-fn forms(secret: &str) -> Vec<String> {
+/// Every form of every secret, the longest first: a secret may begin like another, whose removal would leave
+/// its end.
+pub(super) fn forms(secrets: &[&str]) -> Vec<String> {
+    let long_enough = secrets.iter().copied().filter(|secret| secret.len() >= SHORTEST);
+    let mut forms: Vec<String> = long_enough.flat_map(forms_of).collect();
+    forms.retain(|form| form.len() >= SHORTEST);
+    forms.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    forms.dedup();
+    forms
+}
+
+/// A secret as it stands in plain text, where letters are made small (media types), in a header that a proxy
+/// folded, in JSON, in a URL, and in base64 wherever it begins there.
+fn forms_of(secret: &str) -> Vec<String> {
     let folded = secret.split_whitespace().collect::<Vec<_>>().join(" ");
     let json = escaped(secret);
     let form: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
@@ -76,6 +70,7 @@ fn forms(secret: &str) -> Vec<String> {
         small_letters,
         folded,
         escaped(&json),
+        json.replace('/', "\\/"),
         json,
         form,
         url,
@@ -85,7 +80,6 @@ fn forms(secret: &str) -> Vec<String> {
         let encoded = in_base64(secret, before);
         forms.extend([encoded.replace('+', "-").replace('/', "_"), encoded]);
     }
-    forms.retain(|form| form.len() >= SHORTEST);
     forms
 }
 
@@ -128,8 +122,8 @@ mod tests {
     const SECRET: &str = "sk-4711/ä \"q\"  End?";
 
     fn redacted(text: &str) -> String {
-        let secrets = [SECRET, "sk-4711/ä and more", "abc"].map(|secret| Secret::Inline(secret.to_owned()));
-        Redaction::of(&secrets.each_ref()).apply(text.to_owned())
+        let secrets = [SECRET, "sk-4711/ä and more", "abc"];
+        Redaction(forms(&secrets)).apply(text.to_owned())
     }
 
     #[test]
@@ -140,6 +134,7 @@ mod tests {
             r#"sk-4711/ä \"q\"  End?"#.to_owned(),
             r#"sk-4711/ä \\\"q\\\"  End?"#.to_owned(),
             SECRET.to_ascii_lowercase(),
+            r#"sk-4711\/ä \"q\"  End?"#.to_owned(),
             "sk-4711%2F%C3%A4+%22q%22++End%3F".to_owned(),
             "sk-4711%2F%C3%A4%20%22q%22%20%20End%3F".to_owned(),
             "sk-4711%2f%c3%a4%20%22q%22%20%20End%3f".to_owned(),

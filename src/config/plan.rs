@@ -116,6 +116,7 @@ pub const RESERVED_LABELS: &[&str] = &[
     "quantile",
     "rate",
     "reason",
+    "revision",
     "slo",
     "source",
     "stat",

@@ -43,16 +43,24 @@ pub struct Problem {
     pub(super) excerpt: Option<Excerpt>,
 }
 
+impl Problem {
+    /// Where it is, what is wrong, and what would be right, without the line itself.
+    pub fn in_one_line(&self) -> String {
+        let place = self
+            .place
+            .map_or_else(String::new, |place| format!("{}:{}:", place.line, place.column));
+        let warning = if self.severity == Severity::Warning {
+            " warning:"
+        } else {
+            ""
+        };
+        format!("{}:{place}{warning} {}; {}", self.file, self.what, self.mend)
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}:", self.file)?;
-        if let Some(place) = self.place {
-            write!(out, "{}:{}:", place.line, place.column)?;
-        }
-        if self.severity == Severity::Warning {
-            out.write_str(" warning:")?;
-        }
-        write!(out, " {}; {}", self.what, self.mend)?;
+        out.write_str(&self.in_one_line())?;
         match (&self.excerpt, self.place) {
             (Some(excerpt), Some(place)) => write!(out, "\n{}", excerpt.under(place.line)),
             _ => Ok(()),

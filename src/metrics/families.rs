@@ -79,18 +79,6 @@ pub(super) enum Scope {
 }
 
 impl Family {
-    /// What the family is measured in, in the base units of Prometheus: the end of its name.
-    pub fn unit(&self) -> Option<&'static str> {
-        let measured = self.name.strip_suffix("_total").unwrap_or(self.name);
-        ["seconds", "ratio", "tokens", "dollars", "bytes"]
-            .into_iter()
-            .find(|unit| {
-                measured
-                    .strip_suffix(unit)
-                    .is_some_and(|rest| rest.ends_with('_'))
-            })
-    }
-
     /// The labels that come from the scope; `None` stands for [`SERIES_LABELS`] and the declared ones.
     pub const fn scope_labels(&self) -> Option<&'static [&'static str]> {
         match self.scope {

@@ -68,9 +68,9 @@ impl Metrics {
     }
 
     /// The metrics of a series of a plan that goes into force, at 0 unless somebody holds the same label
-    /// values already. `armed_unix`: since when its bursts are due, where that is known.
-    pub fn acquire(&self, series: &Series, armed_unix: Option<f64>) -> SeriesMetrics {
-        SeriesMetrics::acquire(&self.directory, &self.label_names, series, armed_unix)
+    /// values already.
+    pub fn acquire(&self, series: &Series) -> SeriesMetrics {
+        SeriesMetrics::acquire(&self.directory, &self.label_names, series)
     }
 
     /// A configuration was loaded.
@@ -78,11 +78,6 @@ impl Metrics {
         let mut exporter = lock(&self.directory.exporter);
         exporter.last_load_succeeded = true;
         exporter.last_loaded = Some(unix_now);
-    }
-
-    /// A configuration was refused; the old one stays in force.
-    pub fn config_refused(&self) {
-        lock(&self.directory.exporter).last_load_succeeded = false;
     }
 
     /// A timer of the measuring runtime fired so late.

@@ -16,6 +16,9 @@ use crate::{
     usage::Usage,
 };
 
+/// Status codes that a series tells apart: an endpoint that makes them up may not make series without end.
+const MOST_CODES: usize = 16;
+
 /// A gauge of the last burst says nothing any more when the burst is older than this many intervals.
 const FRESH_INTERVALS: u32 = 3;
 
@@ -73,7 +76,8 @@ pub(super) struct Numbers {
     pub(super) good_bursts: u64,
     pub(super) consumption: Consumption,
     pub(super) token_sources: Counts<{ TokenSource::ALL.len() }>,
-    pub(super) responses: BTreeMap<u16, u64>,
+    /// By status; `None` is every other one.
+    pub(super) responses: BTreeMap<Option<u16>, u64>,
     pub(super) connections: Counts<{ ConnectionState::ALL.len() }>,
     pub(super) times: Times,
     /// The last burst and when it ended.
@@ -110,7 +114,7 @@ impl Numbers {
             consumption: Consumption::default(),
             token_sources: Counts::ZERO,
             // So that `increase()` sees the first answer.
-            responses: BTreeMap::from([(200, 0)]),
+            responses: BTreeMap::from([(Some(200), 0)]),
             connections: Counts::ZERO,
             times: Times::default(),
             last_burst: None,
@@ -152,9 +156,10 @@ impl Numbers {
                 self.success(record, measured);
             }
         }
-        observe(&mut self.ttft, record.waited_in_vain().or(measured.ttft));
+        observe(&mut self.ttft, judged.waited_for_first_token());
         if let Some(status) = record.status {
-            *self.responses.entry(status).or_default() += 1;
+            let known = self.responses.len() < MOST_CODES || self.responses.contains_key(&Some(status));
+            *self.responses.entry(known.then_some(status)).or_default() += 1;
         }
         if let Some(connection) = record.connection {
             self.connections.add(connection as usize, 1);
@@ -240,24 +245,24 @@ impl Numbers {
     }
 
     /// A burst counts for the objective when any of its requests was judged.
-    pub(super) fn burst_ended(&mut self, summary: &Summary, now: Instant) {
+    pub(super) fn burst_ended(&mut self, summary: &Arc<Summary>, now: Instant) {
         if let Some(met) = summary.objective_met {
             self.judged_bursts += 1;
             self.good_bursts += u64::from(met);
         }
-        self.last_burst = Some((now, Arc::new(summary.clone())));
+        self.last_burst = Some((now, Arc::clone(summary)));
     }
 
-    pub(super) fn skipped(&mut self, skip: Skip) {
-        self.skipped.add(skip as usize, 1);
+    pub(super) fn skipped(&mut self, skip: Skip, bursts: u32) {
+        self.skipped.add(skip as usize, bursts.into());
     }
 
-    /// Requests that were due and never sent: judged and missed, and so is the burst.
-    pub(super) fn withheld(&mut self, slo: &Slo, requests: u64) {
+    /// Bursts that were due and never sent, of so many requests each: judged and missed.
+    pub(super) fn withheld(&mut self, slo: &Slo, bursts: u32, requests: u64) {
         for objective in configured(slo) {
-            self.judged.add(objective as usize, requests);
+            self.judged.add(objective as usize, requests * u64::from(bursts));
         }
-        self.judged_bursts += 1;
+        self.judged_bursts += u64::from(bursts);
     }
 
     /// The first success is taken to have been when bursts became due, so that "no success for an hour" can

@@ -128,12 +128,7 @@ pub struct SeriesMetrics {
 impl SeriesMetrics {
     /// `armed_unix`: since when bursts of the series are due, where that is known already. A series that goes
     /// on keeps its own.
-    pub(super) fn acquire(
-        directory: &Directory,
-        label_names: &[String],
-        plan: &Series,
-        armed_unix: Option<f64>,
-    ) -> Self {
+    pub(super) fn acquire(directory: &Directory, label_names: &[String], plan: &Series) -> Self {
         let values = [
             plan.probe.name.to_string(),
             plan.target.name.to_string(),
@@ -143,12 +138,6 @@ impl SeriesMetrics {
         let declared = label_names.iter().map(|name| plan.label(name).to_owned());
         let labels = values.into_iter().chain(declared).collect();
         let entry = lock(&directory.held).acquire(labels, plan);
-        if let Some(unix) = armed_unix {
-            let mut numbers = lock(&entry.numbers);
-            if numbers.times.armed.is_none() {
-                numbers.armed(unix);
-            }
-        }
         let plan = plan.clone();
         Self { entry, plan }
     }
@@ -169,21 +158,21 @@ impl SeriesMetrics {
     }
 
     /// All requests of a burst ended.
-    pub fn burst_ended(&self, summary: &Summary, now: Instant) {
+    pub fn burst_ended(&self, summary: &Arc<Summary>, now: Instant) {
         lock(&self.entry.numbers).burst_ended(summary, now);
     }
 
     /// A burst was due and is not fired.
-    pub fn skipped(&self, skip: Skip) {
-        lock(&self.entry.numbers).skipped(skip);
+    pub fn skipped(&self, skip: Skip, bursts: u32) {
+        lock(&self.entry.numbers).skipped(skip, bursts);
     }
 
     /// A burst of so many requests was due and is withheld for the endpoint's sake: every configured objective
     /// counts them as judged and missed, and the burst as a bad one, unless `slo.withheld` says to ignore it.
-    pub fn withheld(&self, requests: u64) {
+    pub fn withheld(&self, bursts: u32, requests: u64) {
         let slo = &self.plan.step.slo;
         if slo.withheld == Withheld::Missed {
-            lock(&self.entry.numbers).withheld(slo, requests);
+            lock(&self.entry.numbers).withheld(slo, bursts, requests);
         }
     }
 

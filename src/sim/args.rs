@@ -1,18 +1,13 @@
 //! The arguments of `simulate`.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use clap::{Args, ValueEnum, builder::PossibleValue};
 use tokio_util::sync::CancellationToken;
 
-use super::{Heads, Server, Settings, profile::Profile};
+use super::{Heads, Server, Settings, TlsFiles, fault, fault::Rule, profile::Profile};
 
-/// A simulated inference server to try probes against, without a GPU and without a model.
-///
-/// It queues, batches and streams as a real one does, in OpenAI's and Ollama's chat APIs on one port, and
-/// remembers when it really wrote each frame.
-#[derive(Args, Clone, Debug)]
-#[command(after_help = "\
+const EXAMPLES: &str = "\
 Examples:
   # The observation this project is built on: fine with one user, hopeless with fifty
   llm-probe-exporter simulate --profile laptop
@@ -20,12 +15,26 @@ Examples:
   # A GPU server that refuses the 33rd request, with another model name
   llm-probe-exporter simulate --profile 8b-h100 --slots 32 --queue 0 --model granite4
 
-  # Ask it something
-  curl -N localhost:8000/v1/chat/completions -d '{\"model\": \"simulated\", \"stream\": true,
+  # Every third answer stalls after five tokens; from the first minute on it gets slower
+  llm-probe-exporter simulate --fault 'stall@5 every=3' --fault 'drift=10%/1m from=1m'
+
+  # Ask it something, and let the answer break off
+  curl -N localhost:8000/v1/chat/completions -H 'X-Sim-Fault: reset@3' -d '{\"model\": \"simulated\", \"stream\": true,
     \"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}], \"max_tokens\": 16}'
 
-  # When did it really write what?
-  curl localhost:8000/sim/requests")]
+  # When did it really write what, and what went wrong on purpose?
+  curl localhost:8000/sim/requests";
+
+/// A simulated inference server to try probes against, without a GPU and without a model.
+///
+/// It queues, batches and streams as a real one does, in the APIs of OpenAI (chat, completions, responses), Anthropic,
+/// Ollama (chat, generate), llama.cpp, Text Generation Inference, Triton and Gemini on one port, over HTTP/1.1 and
+/// HTTP/2; it can be told to fail; and it remembers when it really wrote each frame.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = format!("{EXAMPLES}\n\n--help lists the faults."),
+    after_long_help = format!("{}\n{EXAMPLES}", fault::help()),
+)]
 pub struct SimulateArgs {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
@@ -58,6 +67,18 @@ pub struct SimulateArgs {
     /// How many times as fast as the profile everything goes
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
     pub speed: f64,
+
+    /// Something that goes wrong, and when, like `stall@5 every=3`; may be repeated. --help lists what there is
+    #[arg(long = "fault", value_name = "RULE")]
+    pub faults: Vec<Rule>,
+
+    /// Certificate chain, PEM: serve TLS only. HTTP/2 is offered beside HTTP/1.1
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Key of the certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 }
 
 impl From<SimulateArgs> for Settings {
@@ -70,6 +91,11 @@ impl From<SimulateArgs> for Settings {
             heads: args.heads,
             model: args.model,
             speed: args.speed,
+            faults: args.faults,
+            tls: args
+                .tls_cert
+                .zip(args.tls_key)
+                .map(|(cert, key)| TlsFiles { cert, key }),
         }
     }
 }
@@ -82,7 +108,10 @@ pub async fn simulate(args: SimulateArgs, shutdown: CancellationToken) -> io::Re
     let model = settings.model.clone();
     let server = Server::bind(address, settings)
         .await
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => error,
+            kind => io::Error::new(kind, format!("cannot listen on {address}: {error}")),
+        })?;
     tracing::info!(
         address = %server.local_addr()?,
         profile = machine.name,
@@ -176,8 +205,33 @@ mod tests {
     }
 
     #[test]
+    fn faults_and_tls_are_read() {
+        let settings = parse(&[
+            "--fault",
+            "stall@5 every=3",
+            "--fault",
+            "html",
+            "--tls-cert",
+            "c.pem",
+            "--tls-key",
+            "k.pem",
+        ])
+        .unwrap();
+        assert_eq!(
+            settings.faults,
+            ["stall@5 every=3".parse().unwrap(), "html".parse().unwrap()]
+        );
+        assert_eq!(settings.tls.unwrap().key, PathBuf::from("k.pem"));
+        let error = parse(&["--fault", "stal@5"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("did you mean `stall`"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_refused() {
         for line in [
+            ["--tls-cert", "c.pem"],
+            ["--tls-key", "k.pem"],
             ["--profile", "desktop"],
             ["--slots", "0"],
             ["--speed", "0"],

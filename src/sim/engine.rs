@@ -123,6 +123,19 @@ impl Engine {
         output_tokens: u64,
         now: Duration,
     ) -> Result<(), Refusal> {
+        self.submit_cached(id, prompt_tokens, 0, output_tokens, now)
+    }
+
+    /// The same, with the first `cached` tokens of the prompt in the KV cache already: they need no prefill, but
+    /// room. At least one token is left to be worked on.
+    pub fn submit_cached(
+        &mut self,
+        id: Id,
+        prompt_tokens: u64,
+        cached: u64,
+        output_tokens: u64,
+        now: Duration,
+    ) -> Result<(), Refusal> {
         let (prompt, output) = (prompt_tokens.max(1), output_tokens.max(1));
         let limit = self.profile.context.min(self.profile.kv_capacity);
         if prompt.saturating_add(output) > limit {
@@ -138,7 +151,7 @@ impl Engine {
             output,
             submitted: now,
             admitted: now,
-            prefilled: 0,
+            prefilled: cached.min(prompt - 1),
             chunk: 0,
             emits: false,
             emitted: 0,
@@ -365,6 +378,30 @@ mod tests {
             );
             assert_eq!(engine.load(), Load::default());
         }
+    }
+
+    #[test]
+    fn cached_tokens_need_no_prefill_but_room() {
+        // (prompt, cached, first token at in ms): 10 ms a step, 1 ms a token.
+        for (prompt, cached, expected) in [
+            (8, 0, 18),
+            (8, 5, 13),
+            (8, 7, 11),
+            (8, 8, 11),
+            (8, 99, 11),
+            (0, 5, 11),
+        ] {
+            let mut engine = Engine::new(plain(1, 10, 100), 1);
+            assert_eq!(engine.submit_cached(Id(0), prompt, cached, 1, START), Ok(()));
+            let tokens = run(&mut engine, &mut START.clone());
+            assert_eq!(millis(&tokens), [(0, 0, expected)], "{cached} of {prompt}");
+        }
+        let mut engine = Engine::new(plain(1, 10, 100), 1);
+        assert_eq!(engine.submit_cached(Id(0), 8, 5, 3, START), Ok(()));
+        engine.begin(START);
+        assert_eq!(engine.load().kv_tokens, 5);
+        engine.complete(START, &mut Vec::new());
+        assert_eq!(engine.load().kv_tokens, 9);
     }
 
     #[test]

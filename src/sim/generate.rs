@@ -1,217 +1,285 @@
-//! One request to the model, end to end: read, queued, answered token by token, recorded.
+//! One request to the model, end to end: read, queued, answered, recorded; and what faults make of that.
 
 use std::{io, time::Duration};
 
 use super::{
-    Heads,
-    api::{Answer, Api, Ask, Part, Refused, Times},
-    connection::{Connection, Request},
+    api::{Answer, Ask, Prompt, Refused, Route},
+    connection::Request,
     engine::{Id, Refusal},
-    http1::{self, Framing, Head},
-    inference::Generation,
+    fault::{Act, Event, Instead, Orders, Place},
+    inference::{Generation, Job},
     journal::{End, Entry, Record},
-    pace::monotonic_nanos,
+    outlet::{Outlet, ResponseHead},
+    pace::monotonic,
     server::{JSON, Service, now_since_epoch},
+    stream::Stream,
 };
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// A request that was taken.
+struct Admitted {
+    ask: Ask,
+    /// `None` when no token is asked for at all.
+    generation: Option<Generation>,
+    cached: Option<u64>,
+}
 
 impl Service {
     /// `Err` when the client is gone.
     pub(super) async fn generate(
         &self,
-        connection: &mut Connection,
+        outlet: &mut Outlet<'_>,
         request: Request,
-        api: Api,
+        route: &Route,
     ) -> io::Result<()> {
         let Request { head, body, received } = request;
-        let id = self.inference.next_id();
-        let mut entry = Entry::new(&self.journal, id.0, api, received);
+        let id = self.machines.main().next_id();
+        let mut entry = Entry::new(&self.journal, id.0, route.api, received);
         let record = &mut entry.record;
         record.client_id.clone_from(&head.request_id);
-        let admitted = self.admit(id, api, &body, received);
-        drop(body); // up to 16 MB that nobody needs while the tokens come
-        let end = match admitted {
-            Ok((ask, generation)) => {
-                record.prompt_tokens = ask.prompt_tokens;
-                record.output_tokens = ask.output_tokens;
-                record.stream = ask.stream;
-                let answer = Answer::new(api, id, ask, now_since_epoch(), &self.model);
-                let mut exchange = Exchange::new(connection, &head, &answer, generation, record);
-                let written = if answer.ask.stream {
-                    exchange.stream(self.heads).await
-                } else {
-                    exchange.whole().await
-                };
-                written.map(|()| End::Completed)
-            }
-            Err(refused) => {
-                record.status = refused.status();
-                let error = api.error(&refused);
-                let response = http1::response(record.status, JSON, error.as_bytes(), head.keep_alive);
-                connection.write(&response).await.map(|at| {
-                    record.head_ns = Some(at);
-                    End::Refused
-                })
+        record.http2 = outlet.is_http2();
+        let orders = self
+            .faults
+            .orders(head.fault.as_deref(), Duration::from_nanos(received));
+        let end = match orders {
+            Ok(orders) => self.obey(outlet, route, body, orders, id, record).await,
+            Err(problem) => {
+                let body = serde_json::json!({ "error": problem.to_string() }).to_string();
+                refuse(outlet, record, 400, JSON, &[], &body).await
             }
         };
         record.end = *end.as_ref().unwrap_or(&End::Disconnected);
+        self.faults.ended(monotonic());
         end.map(drop)
+    }
+
+    async fn obey(
+        &self,
+        outlet: &mut Outlet<'_>,
+        route: &Route,
+        body: Vec<u8>,
+        mut orders: Orders,
+        id: Id,
+        record: &mut Record,
+    ) -> io::Result<End> {
+        record.faults = std::mem::take(&mut orders.applied);
+        outlet.split = orders.split;
+        if let Some(event) = orders.event.take_if(|event| event.place == Place::Head)
+            && let Some(end) = before_the_head(outlet, record, event).await?
+        {
+            return Ok(end);
+        }
+        if let Some(instead) = orders.instead.take() {
+            return self
+                .instead(outlet, route, &instead, orders.headers, record)
+                .await;
+        }
+        if let Some(loaded) = orders.loaded {
+            pause(outlet, loaded.saturating_sub(monotonic())).await?;
+        }
+        let admitted = self.admit(id, route, &body, &orders, record);
+        drop(body); // up to 16 MB that nobody needs while the tokens come
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(refused) => return self.turn_away(outlet, route, &refused, &orders, record).await,
+        };
+        let mut answer = Answer::new(route.api, id, admitted.ask, now_since_epoch(), &self.model);
+        answer.cached = admitted.cached;
+        if let Some(reasoning) = orders.reasoning.filter(|_| route.api.wire().thinks()) {
+            answer.reasoning = reasoning;
+        }
+        if let Some(usage) = orders.usage {
+            answer.usage = usage;
+        }
+        record.prompt_tokens = answer.ask.prompt.tokens;
+        record.cached_tokens = answer.cached.unwrap_or(0);
+        record.output_tokens = answer.ask.output_tokens;
+        record.reasoning_tokens = answer.reasoning.tokens.min(answer.ask.output_tokens);
+        record.stream = answer.ask.stream;
+        if let Some(delay) = orders.delay {
+            pause(outlet, delay).await?;
+        }
+        let mut stream = Stream::new(self, outlet, &answer, &mut orders, admitted.generation, record);
+        if answer.ask.stream {
+            stream.run(self.heads).await
+        } else {
+            stream.whole().await
+        }
     }
 
     /// A place in the engine, unless the request asks for no token at all.
     fn admit(
         &self,
         id: Id,
-        api: Api,
+        route: &Route,
         body: &[u8],
-        received: u64,
-    ) -> Result<(Ask, Option<Generation>), Refused> {
-        let ask = api.ask(body, &self.model)?;
+        orders: &Orders,
+        record: &Record,
+    ) -> Result<Admitted, Refused> {
+        let prompt = match orders.cache {
+            Some(_) => Prompt::remembering(),
+            None => Prompt::default(),
+        };
+        let mut ask = route.api.wire().ask(body, route, &self.model, prompt)?;
         if ask.output_tokens == 0 {
-            return Ok((ask, None));
+            return Ok(Admitted {
+                ask,
+                generation: None,
+                cached: None,
+            });
         }
-        let generation = self
-            .inference
-            .submit(
-                id,
-                ask.prompt_tokens,
-                ask.output_tokens,
-                Duration::from_nanos(received),
-            )
+        let cached = (ask.prompt.prefixes.as_ref()).map(|prefixes| self.prefixes().find(prefixes));
+        let received = Duration::from_nanos(record.received_ns);
+        if orders.empty {
+            ask.output_tokens = 0;
+        }
+        let job = Job {
+            prompt_tokens: ask.prompt.tokens,
+            cached: cached.unwrap_or(0),
+            output_tokens: ask.output_tokens, // at least one is worked on, also for an empty answer
+        };
+        let since = orders.loaded.unwrap_or(received).max(received);
+        let replica = orders.slow.map(|factor| self.machines.slower(factor));
+        let inference = match &replica {
+            Some(Ok(replica)) => replica,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "simulator: no slow replica; the usual one answers");
+                self.machines.main()
+            }
+            None => self.machines.main(),
+        };
+        let generation = inference
+            .submit(id, job, since)
             .map_err(|refusal| match refusal {
                 Refusal::QueueFull => Refused::QueueFull,
                 Refusal::TooLong(limit) => Refused::TooLong {
-                    asked: ask.prompt_tokens.saturating_add(ask.output_tokens),
+                    asked: ask.prompt.tokens.saturating_add(ask.output_tokens),
                     limit,
                 },
             })?;
-        Ok((ask, Some(generation)))
+        Ok(Admitted {
+            ask,
+            generation: Some(generation),
+            cached,
+        })
     }
-}
 
-/// A request that was taken, and its answer on the way out. Dropping it cancels the rest of the generation.
-struct Exchange<'a> {
-    connection: &'a mut Connection,
-    head: &'a Head,
-    framing: Framing,
-    answer: &'a Answer,
-    generation: Option<Generation>,
-    times: Times,
-    record: &'a mut Record,
-    /// Used again for each frame, so that a token costs no allocation.
-    payload: String,
-    wire: Vec<u8>,
-}
-
-impl<'a> Exchange<'a> {
-    fn new(
-        connection: &'a mut Connection,
-        head: &'a Head,
-        answer: &'a Answer,
-        generation: Option<Generation>,
-        record: &'a mut Record,
-    ) -> Self {
-        let now = monotonic_nanos();
-        Self {
-            connection,
-            head,
-            framing: if head.chunks {
-                Framing::Chunked
-            } else {
-                Framing::UntilClose
-            },
-            answer,
-            generation,
-            times: Times {
-                received: record.received_ns,
-                admitted: now,
-                first_token: now,
-                last_token: now,
-            },
+    /// A request that the server cannot take.
+    async fn turn_away(
+        &self,
+        outlet: &mut Outlet<'_>,
+        route: &Route,
+        refused: &Refused,
+        orders: &Orders,
+        record: &mut Record,
+    ) -> io::Result<End> {
+        let wire = route.api.wire();
+        if wire.refuses_in_stream() && route.stream == Some(true) {
+            let mut frame = String::new();
+            wire.error_frame(refused, &super::api::Progress::default(), &mut frame);
+            return refuse(outlet, record, 200, wire.content_type(), &orders.headers, &frame).await;
+        }
+        let status = route.api.status(refused);
+        refuse(
+            outlet,
             record,
-            payload: String::with_capacity(512),
-            wire: Vec::with_capacity(512),
-        }
+            status,
+            JSON,
+            &orders.headers,
+            &wire.error(refused),
+        )
+        .await
     }
 
-    /// Frame by frame, each with a write of its own.
-    async fn stream(&mut self, heads: Heads) -> io::Result<()> {
-        let api = self.answer.api;
-        if heads == Heads::Early {
-            self.write_head().await?;
-        }
-        while let Some(index) = self.next().await? {
-            if index == 0 {
-                if heads == Heads::Late {
-                    self.write_head().await?;
+    /// What a fault puts in the place of an answer.
+    async fn instead(
+        &self,
+        outlet: &mut Outlet<'_>,
+        route: &Route,
+        instead: &Instead,
+        mut headers: Vec<(&'static str, String)>,
+        record: &mut Record,
+    ) -> io::Result<End> {
+        let page = |title: &str| {
+            format!(
+                "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
+                 <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+            )
+        };
+        match instead {
+            Instead::Status { status, retry } => {
+                let anthropic = route.api == super::Api::AnthropicMessages;
+                headers.extend(
+                    retry
+                        .iter()
+                        .map(|retry| retry.header(anthropic, now_since_epoch())),
+                );
+                let says_when = headers.iter().any(|(name, _)| name.starts_with("retry-after"));
+                if matches!(status, 429 | 503 | 529) && retry.is_empty() && !says_when {
+                    headers.push(("retry-after", "1".to_owned()));
                 }
-                for part in api.opening() {
-                    self.write_part(*part, false).await?;
-                }
+                let (content_type, body) = match status {
+                    502 => (HTML, page("502 Bad Gateway")),
+                    504 => (HTML, page("504 Gateway Time-out")),
+                    status => (JSON, route.api.wire().error(&Refused::Status(*status))),
+                };
+                refuse(outlet, record, *status, content_type, &headers, &body).await
             }
-            self.write_part(Part::Token(index), false).await?;
+            Instead::Redirect(status) => {
+                headers.push(("location", "/elsewhere".to_owned()));
+                refuse(outlet, record, *status, HTML, &headers, &page("Moved")).await
+            }
+            Instead::Html => refuse(outlet, record, 200, HTML, &headers, &page("Welcome")).await,
         }
-        if self.record.head_ns.is_none() {
-            self.write_head().await?; // there was no token
-        }
-        let closing = api.closing(&self.answer.ask);
-        for part in closing {
-            self.write_part(*part, Some(part) == closing.last()).await?;
-        }
-        Ok(())
     }
+}
 
-    /// All at once, when all tokens are there.
-    async fn whole(&mut self) -> io::Result<()> {
-        while self.next().await?.is_some() {}
-        let body = self.answer.whole(&self.times);
-        let response = http1::response(200, JSON, body.as_bytes(), self.head.keep_alive);
-        let at = self.connection.write(&response).await?;
-        self.record.head_ns = Some(at);
-        self.record.done_ns = Some(at);
-        Ok(())
-    }
+async fn refuse(
+    outlet: &mut Outlet<'_>,
+    record: &mut Record,
+    status: u16,
+    content_type: &str,
+    headers: &[(&'static str, String)],
+    body: &str,
+) -> io::Result<End> {
+    record.status = status;
+    let head = ResponseHead {
+        status,
+        content_type,
+        headers,
+    };
+    record.head_ns = Some(outlet.whole(head, body.as_bytes()).await?);
+    Ok(End::Refused)
+}
 
-    /// The next token when it comes; `Err` when the client goes away before that.
-    async fn next(&mut self) -> io::Result<Option<u64>> {
-        let Some(generation) = &mut self.generation else {
+/// What happens before anything is answered; `None`: the answer comes after all.
+async fn before_the_head(
+    outlet: &mut Outlet<'_>,
+    record: &mut Record,
+    event: Event,
+) -> io::Result<Option<End>> {
+    record.faults.push(event.label);
+    let status = std::mem::replace(&mut record.status, 0);
+    match event.act {
+        Act::Stall(None) => return Err(outlet.gone().await),
+        Act::Stall(Some(time)) => {
+            pause(outlet, time).await?;
+            record.status = status;
             return Ok(None);
-        };
-        let token = tokio::select! {
-            biased;
-            token = generation.next() => token,
-            gone = self.connection.gone() => return Err(gone),
-        };
-        if token.is_some() {
-            self.times.last_token = monotonic_nanos();
         }
-        if token == Some(0) {
-            self.times.first_token = self.times.last_token;
-            self.times.admitted = generation.admitted();
-            self.record.admitted_ns = Some(self.times.admitted);
-        }
-        Ok(token)
+        Act::Reset => outlet.reset(),
+        Act::Goaway => outlet.goaway(),
+        // The grammar lets nothing else happen here.
+        _ => outlet.close(),
     }
+    Ok(Some(End::Broken))
+}
 
-    async fn write_head(&mut self) -> io::Result<()> {
-        let content_type = self.answer.api.content_type();
-        let head = http1::stream_head(content_type, self.framing, self.head.keep_alive);
-        self.record.head_ns = Some(self.connection.write(head.as_bytes()).await?);
-        Ok(())
-    }
-
-    async fn write_part(&mut self, part: Part, last: bool) -> io::Result<()> {
-        self.payload.clear();
-        self.wire.clear();
-        self.answer.render(part, &self.times, &mut self.payload);
-        http1::piece(&mut self.wire, self.framing, self.payload.as_bytes(), last);
-        let at = self.connection.write(&self.wire).await?;
-        match part {
-            Part::Role => self.record.role_ns = Some(at),
-            Part::Token(_) => self.record.tokens_ns.push(at),
-            Part::Finish => self.record.finish_ns = Some(at),
-            Part::Usage => self.record.usage_ns = Some(at),
-            Part::Done => self.record.done_ns = Some(at),
-        }
-        Ok(())
+/// Waits; `Err` when the client goes away before that.
+pub(super) async fn pause(outlet: &mut Outlet<'_>, time: Duration) -> io::Result<()> {
+    tokio::select! {
+        () = tokio::time::sleep(time) => Ok(()),
+        gone = outlet.gone() => Err(gone),
     }
 }

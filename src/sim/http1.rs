@@ -3,16 +3,21 @@
 //! Our own and not hyper's, because a body frame that hyper has polled is not yet a write, and the simulator is
 //! there to know when it really wrote.
 
+use std::fmt::Write;
+
 use bytes::BytesMut;
 use memchr::memmem;
 
-use super::body::{Body, Chunk, MAX_BODY, TOO_LONG};
+use super::{
+    body::{Body, Chunk, MAX_BODY, TOO_LONG},
+    outlet::ResponseHead,
+};
 
 /// A request line and its headers at most.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 100;
 /// A client's name for its request at most.
-const MAX_REQUEST_ID: usize = 128;
+pub(super) const MAX_REQUEST_ID: usize = 128;
 
 /// Why a request was not understood: the status and reason to answer with before closing the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +34,21 @@ pub(super) const fn reject(status: u16, reason: &'static str) -> Rejection {
 pub(super) enum Method {
     Get,
     Post,
+    Put,
     Delete,
     Other,
+}
+
+impl Method {
+    pub(super) fn of(name: &str) -> Self {
+        match name {
+            "GET" => Self::Get,
+            "POST" => Self::Post,
+            "PUT" => Self::Put,
+            "DELETE" => Self::Delete,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// What the simulator wants to know of a request's head.
@@ -46,6 +64,8 @@ pub(super) struct Head {
     pub expects_continue: bool,
     /// `X-Request-Id`, where it is visible ASCII of sensible length.
     pub request_id: Option<String>,
+    /// `X-Sim-Fault`; several are joined by commas.
+    pub fault: Option<String>,
     pub body: Body,
 }
 
@@ -71,18 +91,14 @@ pub(super) fn head(bytes: &mut BytesMut) -> Result<Option<Head>, Rejection> {
         target.split_once('?').unwrap_or((target, ""))
     };
     let mut head = Head {
-        method: match request.method {
-            Some("GET") => Method::Get,
-            Some("POST") => Method::Post,
-            Some("DELETE") => Method::Delete,
-            _ => Method::Other,
-        },
+        method: Method::of(request.method.unwrap_or_default()),
         path: path.to_owned(),
         query: query.to_owned(),
         chunks,
         keep_alive: chunks,
         expects_continue: false,
         request_id: None,
+        fault: None,
         body: Body::Length(0),
     };
     let mut length = None;
@@ -112,6 +128,13 @@ pub(super) fn head(bytes: &mut BytesMut) -> Result<Option<Head>, Rejection> {
             "x-request-id" if value.len() <= MAX_REQUEST_ID && value.iter().all(u8::is_ascii_graphic) => {
                 head.request_id = String::from_utf8(value.to_vec()).ok();
             }
+            "x-sim-fault" => {
+                let text = String::from_utf8_lossy(value);
+                head.fault = Some(match head.fault.take() {
+                    Some(before) => format!("{before},{text}"),
+                    None => text.into_owned(),
+                });
+            }
             _ => {}
         }
     }
@@ -139,46 +162,68 @@ pub(super) enum Framing {
 }
 
 /// The head of a response whose body comes bit by bit.
-pub(super) fn stream_head(content_type: &str, framing: Framing, keep_alive: bool) -> String {
+pub(super) fn stream_head(head: ResponseHead<'_>, framing: Framing, keep_alive: bool) -> String {
     let encoding = match framing {
         Framing::Chunked => "transfer-encoding: chunked\r\n",
         Framing::UntilClose => "",
     };
-    let connection = connection(keep_alive);
-    format!(
-        "HTTP/1.1 200 OK\r\nserver: llm-probe-exporter-simulator\r\ncontent-type: {content_type}\r\n\
-         cache-control: no-cache\r\n{encoding}{connection}\r\n"
-    )
+    let mut out = beginning(head);
+    out.push_str("cache-control: no-cache\r\n");
+    out.push_str(encoding);
+    out.push_str(connection(keep_alive));
+    out.push_str("\r\n");
+    out
 }
 
 /// A whole response.
-pub(super) fn response(status: u16, content_type: &str, body: &[u8], keep_alive: bool) -> Vec<u8> {
+pub(super) fn response(head: ResponseHead<'_>, body: &[u8], keep_alive: bool) -> Vec<u8> {
     let connection = connection(keep_alive);
-    let mut out = format!(
-        "HTTP/1.1 {status} {}\r\nserver: llm-probe-exporter-simulator\r\ncontent-type: {content_type}\r\n\
-         content-length: {}\r\n{connection}\r\n",
-        reason(status),
-        body.len()
-    )
-    .into_bytes();
+    let mut out = beginning(head);
+    write!(out, "content-length: {}\r\n{connection}\r\n", body.len()).expect("a String takes everything");
+    let mut out = out.into_bytes();
     out.extend_from_slice(body);
     out
 }
 
-/// Appends one piece of a streamed body; the `last` one carries the end of the body with it.
-pub(super) fn piece(out: &mut Vec<u8>, framing: Framing, payload: &[u8], last: bool) {
-    match framing {
-        Framing::Chunked => {
-            hex(out, payload.len());
-            out.extend_from_slice(b"\r\n");
-            out.extend_from_slice(payload);
-            out.extend_from_slice(b"\r\n");
-            if last {
-                out.extend_from_slice(b"0\r\n\r\n");
-            }
-        }
-        Framing::UntilClose => out.extend_from_slice(payload),
+fn beginning(head: ResponseHead<'_>) -> String {
+    let ResponseHead {
+        status,
+        content_type,
+        headers,
+    } = head;
+    let mut out = format!(
+        "HTTP/1.1 {status} {}\r\nserver: llm-probe-exporter-simulator\r\ncontent-type: {content_type}\r\n",
+        reason(status)
+    );
+    for (name, value) in headers {
+        write!(out, "{name}: {value}\r\n").expect("a String takes everything");
     }
+    out
+}
+
+/// Appends one piece of a streamed body; the `last` one carries the end of the body with it. Returns where the
+/// payload ends.
+pub(super) fn piece(out: &mut Vec<u8>, framing: Framing, payload: &[u8], last: bool) -> usize {
+    if framing == Framing::UntilClose {
+        out.extend_from_slice(payload);
+        return out.len();
+    }
+    let mut end = out.len();
+    // A chunk of length 0 would be the end.
+    if !payload.is_empty() {
+        hex(out, payload.len());
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(payload);
+        end = out.len();
+        out.extend_from_slice(b"\r\n");
+    }
+    if last {
+        out.extend_from_slice(b"0\r\n\r\n");
+        if payload.is_empty() {
+            end = out.len();
+        }
+    }
+    end
 }
 
 /// Without allocating: this is done for every token.
@@ -194,19 +239,13 @@ const fn connection(keep_alive: bool) -> &'static str {
     if keep_alive { "" } else { "connection: close\r\n" }
 }
 
-const fn reason(status: u16) -> &'static str {
+fn reason(status: u16) -> &'static str {
     match status {
-        200 => "OK",
-        204 => "No Content",
-        400 => "Bad Request",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        _ => "Unknown",
+        529 => "Overloaded",
+        status => http::StatusCode::from_u16(status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or("Unknown"),
     }
 }
 
@@ -239,13 +278,14 @@ mod tests {
     fn heads_are_understood() {
         let (head, body) = read(&[
             b"POST /api/chat?x=1&y HTTP/1.1\r\nHost: a\r\nX-Request-ID: r-1 \r\n\
-            content-length: 2\r\nExpect: 100-continue\r\n\r\nhi",
+            X-Sim-Fault: stall\r\nx-sim-fault: split=1\r\ncontent-length: 2\r\nExpect: 100-continue\r\n\r\nhi",
         ])
         .unwrap()
         .unwrap();
         assert_eq!(head.method, Method::Post);
         assert_eq!((head.path.as_str(), head.query.as_str()), ("/api/chat", "x=1&y"));
         assert_eq!(head.request_id.as_deref(), Some("r-1"));
+        assert_eq!(head.fault.as_deref(), Some("stall,split=1"));
         assert!(head.keep_alive && head.chunks && head.expects_continue);
         assert_eq!(body, b"hi");
     }
@@ -330,11 +370,20 @@ mod tests {
 
     #[test]
     fn responses_as_bytes() {
-        let text = String::from_utf8(response(503, "application/json", b"{}", false)).unwrap();
+        let text = String::from_utf8(response(
+            ResponseHead {
+                status: 503,
+                content_type: "application/json",
+                headers: &[("retry-after", "1".to_owned())],
+            },
+            b"{}",
+            false,
+        ))
+        .unwrap();
         assert_eq!(
             text,
             "HTTP/1.1 503 Service Unavailable\r\nserver: llm-probe-exporter-simulator\r\n\
-             content-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+             content-type: application/json\r\nretry-after: 1\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
         );
         let mut out = Vec::new();
         piece(&mut out, Framing::Chunked, &[b'x'; 0x1a0], true);
@@ -342,6 +391,10 @@ mod tests {
         out.clear();
         piece(&mut out, Framing::UntilClose, b"x", true);
         assert_eq!(out, b"x");
+        out.clear();
+        piece(&mut out, Framing::Chunked, b"", false);
+        assert_eq!(out, b"", "an empty chunk would end the body");
+        assert_eq!(piece(&mut out, Framing::Chunked, b"abc", true), 6);
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::{
     counters::{Counters, Load},
     engine::{Engine, Id, Refusal},
+    fault::Drift,
     pace::{Pacer, monotonic, nanos},
 };
 
@@ -40,6 +41,16 @@ struct State {
     mailboxes: HashMap<Id, Arc<Mailbox>>,
     /// How much the schedule has slipped so far.
     slipped: Duration,
+    drift: Option<Drift>,
+}
+
+/// What a request asks of the engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    pub prompt_tokens: u64,
+    /// Those at its beginning that need no work.
+    pub cached: u64,
+    pub output_tokens: u64,
 }
 
 /// Where a request finds its tokens: the engine only counts them here, so that a token costs no allocation.
@@ -67,6 +78,7 @@ impl Inference {
                 engine,
                 mailboxes: HashMap::new(),
                 slipped: Duration::ZERO,
+                drift: None,
             }),
             work: Notify::new(),
             ids: AtomicU64::new(1),
@@ -79,17 +91,18 @@ impl Inference {
     }
 
     /// Puts a request into the queue, as of `received`.
-    pub(super) fn submit(
-        &self,
-        id: Id,
-        prompt_tokens: u64,
-        output_tokens: u64,
-        received: Duration,
-    ) -> Result<Generation, Refusal> {
+    pub(super) fn submit(&self, id: Id, job: Job, received: Duration) -> Result<Generation, Refusal> {
+        let Job {
+            prompt_tokens,
+            cached,
+            output_tokens,
+        } = job;
         let mailbox = Arc::new(Mailbox::default());
         {
             let mut state = self.0.lock();
-            state.engine.submit(id, prompt_tokens, output_tokens, received)?;
+            state
+                .engine
+                .submit_cached(id, prompt_tokens, cached, output_tokens, received)?;
             state.mailboxes.insert(id, Arc::clone(&mailbox));
         }
         self.0.work.notify_one();
@@ -100,6 +113,11 @@ impl Inference {
             taken: 0,
             total: output_tokens.max(1),
         })
+    }
+
+    /// How iterations get longer from now on.
+    pub(super) fn set_drift(&self, drift: Option<Drift>) {
+        self.0.lock().drift = drift;
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -153,7 +171,11 @@ impl Inference {
         if state.engine.load().running == 0 {
             *now = (*now).max(state.engine.oldest_waiting()?);
         }
-        state.engine.begin(*now)
+        let lasts = state.engine.begin(*now)?;
+        Some(match state.drift {
+            None => lasts,
+            Some(drift) => lasts.mul_f64(drift.factor(*now)),
+        })
     }
 }
 
@@ -209,6 +231,14 @@ mod tests {
     use super::*;
     use crate::sim::profile::Profile;
 
+    const fn job(prompt_tokens: u64, output_tokens: u64) -> Job {
+        Job {
+            prompt_tokens,
+            cached: 0,
+            output_tokens,
+        }
+    }
+
     fn start(profile: Profile) -> Inference {
         let inference = Inference::new(Engine::new(profile, 1));
         let running = inference.clone();
@@ -225,7 +255,9 @@ mod tests {
         };
         let inference = start(profile);
         let received = monotonic();
-        let mut generation = inference.submit(inference.next_id(), 50, 5, received).unwrap();
+        let mut generation = inference
+            .submit(inference.next_id(), job(50, 5), received)
+            .unwrap();
         let costs = profile.costs;
         let mut due = received + Duration::from_secs_f64(costs.admission + 50.0 * costs.prefill_token);
         for index in 0..5 {
@@ -242,9 +274,11 @@ mod tests {
     async fn dropping_a_generation_frees_its_slot() {
         let inference = start(Profile::LAPTOP.faster(20.0));
         let mut first = inference
-            .submit(inference.next_id(), 50, 10_000, monotonic())
+            .submit(inference.next_id(), job(50, 10_000), monotonic())
             .unwrap();
-        let mut second = inference.submit(inference.next_id(), 50, 2, monotonic()).unwrap();
+        let mut second = inference
+            .submit(inference.next_id(), job(50, 2), monotonic())
+            .unwrap();
         assert_eq!(first.next().await, Some(0));
         assert_eq!(inference.snapshot().load.waiting, 1);
         drop(first);

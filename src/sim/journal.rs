@@ -24,13 +24,15 @@ pub enum End {
     Refused,
     /// The client went away.
     Disconnected,
+    /// A fault cut the answer short.
+    Broken,
     /// The simulator stopped.
     Aborted,
 }
 
 /// One request that has ended. Instants are nanoseconds of `CLOCK_MONOTONIC`; `None`, in JSON `null`, means that it
-/// did not happen. Each instant of a frame was taken immediately before the write that carried that frame
-/// and nothing else.
+/// did not happen. Each instant of a frame was taken immediately before the write that carried that frame (HTTP/2:
+/// before the frame was handed to the connection) and, unless a fault says otherwise, nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Counts the ends of requests, from 1; what `?since=` means.
@@ -40,12 +42,21 @@ pub struct Record {
     /// The client's `X-Request-Id`.
     pub client_id: Option<String>,
     pub api: Api,
-    /// The HTTP status of the answer, also when it could not be written.
+    /// Over HTTP/2 and not HTTP/1.1.
+    pub http2: bool,
+    /// The faults that this request met, as they were written: those that shape the answer, and those at a place
+    /// in it once that was reached.
+    pub faults: Vec<String>,
+    /// The HTTP status of the answer, also when it could not be written; 0 when a fault wanted none.
     pub status: u16,
     pub end: End,
     pub prompt_tokens: u64,
+    /// Those of the prompt that came from the prefix cache.
+    pub cached_tokens: u64,
     /// What was asked for; what came is the length of `tokens_ns`.
     pub output_tokens: u64,
+    /// Those of the output that are thoughts, shown or not.
+    pub reasoning_tokens: u64,
     pub stream: bool,
     /// The last byte of the request was read.
     pub received_ns: u64,
@@ -55,13 +66,16 @@ pub struct Record {
     pub head_ns: Option<u64>,
     /// The frame that names the role (OpenAI).
     pub role_ns: Option<u64>,
-    /// Each frame with a token.
+    /// Each token that was shown; those that went in the same frame or the same write have the same instant.
     pub tokens_ns: Vec<u64>,
+    /// The first token that is no thought.
+    pub answer_ns: Option<u64>,
     /// The frame with the finish reason (OpenAI).
     pub finish_ns: Option<u64>,
     /// The frame with the usage (OpenAI).
     pub usage_ns: Option<u64>,
-    /// `[DONE]` (OpenAI), the line with `done: true` (Ollama).
+    /// The protocol's end marker: `[DONE]` (OpenAI), the line with `done: true` (Ollama), the last token where that
+    /// carries it.
     pub done_ns: Option<u64>,
     /// The simulator had nothing more to do with it.
     pub ended_ns: u64,
@@ -159,16 +173,21 @@ impl<'a> Entry<'a> {
                 id,
                 client_id: None,
                 api,
+                http2: false,
+                faults: Vec::new(),
                 status: 200,
                 end: End::Aborted,
                 prompt_tokens: 0,
+                cached_tokens: 0,
                 output_tokens: 0,
+                reasoning_tokens: 0,
                 stream: false,
                 received_ns: received,
                 admitted_ns: None,
                 head_ns: None,
                 role_ns: None,
                 tokens_ns: Vec::new(),
+                answer_ns: None,
                 finish_ns: None,
                 usage_ns: None,
                 done_ns: None,

@@ -1,33 +1,46 @@
 //! A simulated inference server, to try probes against and to test them: it queues, batches and streams as a
 //! real one does, and it knows the truth about its answers.
 //!
-//! The data flow: [`server`] accepts · `connection` over `http1` and `body` reads a request · `api`, `openai` and `ollama`
-//! understand it · `inference` queues it in the [`engine`] and wakes it for each token · `generate` writes the
-//! frames and stamps each write · [`journal`] remembers them for `GET /sim/requests`.
+//! The data flow: [`server`] lets connections in through its `door` · `connection` over `http1` and `body`, or `http2`,
+//! reads a request, over `tls` where that is wanted · [`fault`] says what is to go wrong with it · `api` understands
+//! it · `generate` takes it in: `inference` queues it in the [`engine`] of one of the `machines` and wakes it for each
+//! token · `stream` writes the frames through the `outlet` and stamps each write · [`journal`] remembers them for
+//! `GET /sim/requests`.
 //!
 //! The true time to first token of a request is `tokens_ns[0] - received_ns` of its [`journal::Record`]; a client on
-//! the same machine can compare every instant with its own, since both read the same clock ([`pace`]).
+//! the same machine can compare every instant with its own, since both read the same clock ([`pace`]). HTTP/1.1 is our
+//! own, so that the instants are those of the writes. HTTP/2 is not: there they are those at which the frames were
+//! handed to the connection.
 
 mod api;
 mod args;
 mod body;
 mod connection;
 pub mod counters;
+mod door;
 pub mod engine;
 mod exposition;
+pub mod fault;
 mod generate;
 mod http1;
+mod http2;
 mod inference;
 pub mod journal;
-mod ollama;
-mod openai;
+mod machines;
+mod outlet;
 pub mod pace;
+mod prefix;
 pub mod profile;
 pub mod server;
+mod stream;
+mod tls;
+
+use std::path::PathBuf;
 
 pub use self::{
     api::Api,
     args::{SimulateArgs, simulate},
+    fault::Rule,
     pace::monotonic_nanos,
     profile::Profile,
     server::Server,
@@ -59,6 +72,17 @@ pub struct Settings {
     pub model: String,
     /// How many times as fast as the profile everything goes; above 0.
     pub speed: f64,
+    /// What goes wrong from the start.
+    pub faults: Vec<Rule>,
+    /// With TLS, and only with it.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Where the server's certificate chain and its key are, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Settings {
@@ -84,6 +108,8 @@ impl Default for Settings {
             heads: Heads::Early,
             model: Self::DEFAULT_MODEL.to_owned(),
             speed: 1.0,
+            faults: Vec::new(),
+            tls: None,
         }
     }
 }

@@ -1,96 +1,138 @@
 //! The simulated server: accepts, routes, and writes the answers.
 //!
-//! - `POST /v1/chat/completions` OpenAI's chat, streamed or whole
-//! - `POST /api/chat` Ollama's chat, streamed or whole
+//! - `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` OpenAI's APIs
+//! - `POST /v1/messages` Anthropic's
+//! - `POST /api/chat`, `/api/generate` Ollama's
+//! - `POST /completion` llama.cpp's own
+//! - `POST /generate_stream`, `/generate` Text Generation Inference's
+//! - `POST /v2/models/MODEL[/versions/VERSION]/generate_stream`, `…/generate` Triton's
+//! - `POST /v1beta/models/MODEL:streamGenerateContent`, `…:generateContent` Gemini's
 //! - `GET /v1/models`, `GET /api/tags` the one model there is
 //! - `GET /health` always 200, whatever the queue: that is the point
 //! - `GET /metrics` under vLLM's names
 //! - `GET /sim/requests?since=SEQ&limit=N` the truth, a [`Page`](super::journal::Page); `DELETE` forgets it
+//! - `GET /sim/faults` the faults in force; `PUT` and `POST` replace them, `DELETE` ends them
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::{self, Cursor},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::AsyncReadExt,
+    net::TcpStream,
     sync::Semaphore,
+    time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Heads, Settings,
-    api::Api,
+    api::{Route, models, tags},
     connection::{Connection, Request},
-    engine::Engine,
+    door::Door,
     exposition,
-    http1::{self, Method},
-    inference::Inference,
+    fault::Faults,
+    http1::Method,
     journal::Journal,
-    ollama, openai,
-    pace::Pacer,
+    machines::Machines,
+    outlet::{Outlet, ResponseHead},
+    pace::{Pacer, monotonic},
+    prefix::PrefixCache,
+    tls,
 };
 use crate::clock::unix_now;
 
 /// Connections at one time at most; further ones wait in the backlog of the listener.
 const MAX_CONNECTIONS: usize = 8192;
+/// For a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Before something is tried again that the machine did not let us do.
+const AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) const JSON: &str = "application/json";
 
 /// A simulated inference server that is bound and not yet running.
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
+    door: Door,
     pacer: Pacer,
     service: Arc<Service>,
 }
 
 /// What all connections share.
-#[derive(Debug)]
 pub(super) struct Service {
-    pub inference: Inference,
+    pub machines: Machines,
     pub journal: Journal,
+    pub faults: Faults,
     pub model: String,
     pub heads: Heads,
+    prefixes: Mutex<PrefixCache>,
+    tls: Option<TlsAcceptor>,
     /// Tokens of one request at most.
     context: u64,
     started: Duration,
 }
 
+impl std::fmt::Debug for Service {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Service")
+            .field("model", &self.model)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Server {
-    /// Binds; port 0 takes a free one. Connections are accepted from here on and answered once it runs.
+    /// Binds; port 0 takes a free one. Connections are accepted from here on and answered once it runs. An
+    /// error of the kind `InvalidInput` names the file of a certificate or key that cannot be used.
     pub async fn bind(address: SocketAddr, settings: Settings) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
-        let profile = settings.machine();
+        let machine = settings.machine();
+        let tls = match &settings.tls {
+            Some(files) => Some(tls::acceptor(&files.cert, &files.key)?),
+            None => None,
+        };
+        let door = Door::bind(address).await?;
+        let faults = Faults::new(settings.faults, settings.seed, monotonic());
+        let machines = Machines::new(machine, settings.seed);
+        machines.set_drift(faults.drift());
         Ok(Self {
-            listener,
+            door,
             pacer: Pacer::new()?,
             service: Arc::new(Service {
-                inference: Inference::new(Engine::new(profile, settings.seed)),
+                machines,
                 journal: Journal::default(),
+                faults,
                 model: settings.model,
                 heads: settings.heads,
-                context: profile.context.min(profile.kv_capacity),
+                prefixes: Mutex::default(),
+                tls,
+                context: machine.context.min(machine.kv_capacity),
                 started: now_since_epoch(),
             }),
         })
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        Ok(self.door.address())
     }
 
     /// Serves until `shutdown`, then drops what is left and returns when it is gone.
     pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
         let Self {
-            listener,
+            mut door,
             pacer,
             service,
         } = self;
         let connections = TaskTracker::new();
         let stop = shutdown.child_token();
         // A task of its own, so that accepting does not delay it.
-        let inference = service.inference.clone();
+        let inference = service.machines.main().clone();
         let mut engine = tokio::spawn(async move { inference.run(pacer).await });
         let result = tokio::select! {
-            () = service.accept(&listener, &connections, &stop) => Ok(()),
+            () = service.accept(&mut door, &connections, &stop) => Ok(()),
             result = &mut engine => result.map_err(io::Error::other).flatten(),
         };
         stop.cancel();
@@ -102,22 +144,33 @@ impl Server {
 }
 
 impl Service {
+    pub(super) fn prefixes(&self) -> MutexGuard<'_, PrefixCache> {
+        self.prefixes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Until `stop`.
-    async fn accept(
-        self: &Arc<Self>,
-        listener: &TcpListener,
-        connections: &TaskTracker,
-        stop: &CancellationToken,
-    ) {
+    async fn accept(self: &Arc<Self>, door: &mut Door, connections: &TaskTracker, stop: &CancellationToken) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let accepted = stop.run_until_cancelled(async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, listener.accept().await)
-            });
-            match accepted.await {
-                None => return,
-                Some((place, Ok((stream, _)))) => {
+            let (doorway, next) = self.faults.door(monotonic());
+            if let Err(error) = door.turn(doorway).await {
+                tracing::warn!(%error, ?doorway, "simulator: cannot change over the listening socket");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(AGAIN) => continue,
+                }
+            }
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.faults.changed.notified() => continue,
+                () = until(next) => continue,
+                accepted = async {
+                    let place = Arc::clone(&places).acquire_owned().await;
+                    (place, door.accept().await)
+                } => accepted,
+            };
+            match accepted {
+                (place, Ok(stream)) => {
                     let service = Arc::clone(self);
                     let stop = stop.clone();
                     connections.spawn(async move {
@@ -125,25 +178,54 @@ impl Service {
                         drop(place);
                     });
                 }
-                Some((_, Err(error))) => {
+                (_, Err(error)) => {
                     // Most likely out of file descriptors: give some connections the time to end.
                     tracing::warn!(%error, "simulator: cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    sleep(AGAIN).await;
                 }
             }
         }
     }
 
-    /// One connection, request after request.
-    async fn converse(&self, stream: TcpStream) {
-        let Ok(mut connection) = Connection::new(stream) else {
+    /// One connection, in whatever protocol its client speaks.
+    async fn converse(self: &Arc<Self>, stream: TcpStream) {
+        // Without Nagle's algorithm, or a frame waits for the acknowledgement of the one before it.
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let Some(acceptor) = &self.tls else {
+            let mut connection = Connection::plain(stream);
+            match connection.speaks_http2().await {
+                None => return,
+                Some(false) => return self.converse_http1(connection).await,
+                Some(true) => {}
+            }
+            if let Some((stream, ahead)) = connection.into_plain() {
+                let (read, write) = stream.into_split();
+                let io = tokio::io::join(Cursor::new(ahead).chain(read), write);
+                self.converse_http2(io).await;
+            }
             return;
         };
+        match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                self.converse_http2(stream).await;
+            }
+            Ok(Ok(stream)) => self.converse_http1(Connection::tls(stream)).await,
+            Ok(Err(error)) => tracing::debug!(%error, "simulator: a TLS handshake failed"),
+            Err(_) => tracing::debug!("simulator: a TLS handshake took too long"),
+        }
+    }
+
+    /// One connection, request after request.
+    async fn converse_http1(&self, mut connection: Connection) {
         loop {
             match connection.request().await {
                 Ok(Some(request)) => {
                     let keep_alive = request.head.keep_alive;
-                    if self.answer(&mut connection, request).await.is_err() {
+                    let mut outlet = Outlet::http1(&mut connection, &request.head);
+                    let answered = self.answer(&mut outlet, request).await;
+                    if answered.is_err() || connection.is_broken() {
                         return;
                     }
                     if !keep_alive {
@@ -153,8 +235,13 @@ impl Service {
                 Ok(None) => return,
                 Err(rejection) => {
                     let body = serde_json::json!({ "error": rejection.reason }).to_string();
-                    let response = http1::response(rejection.status, JSON, body.as_bytes(), false);
-                    if connection.write(&response).await.is_ok() {
+                    let mut outlet = Outlet::rejecting(&mut connection);
+                    let head = ResponseHead {
+                        status: rejection.status,
+                        content_type: JSON,
+                        headers: &[],
+                    };
+                    if outlet.whole(head, body.as_bytes()).await.is_ok() {
                         connection.linger().await;
                     }
                     return;
@@ -163,52 +250,61 @@ impl Service {
         }
     }
 
-    async fn answer(&self, connection: &mut Connection, request: Request) -> io::Result<()> {
+    /// `Err` when the client is gone.
+    pub(super) async fn answer(&self, outlet: &mut Outlet<'_>, request: Request) -> io::Result<()> {
         let head = &request.head;
-        if let Some(api) = Api::at(&head.path)
+        let route = Route::at(&head.path);
+        if let Some(route) = &route
             && head.method == Method::Post
         {
-            return self.generate(connection, request, api).await;
+            return self.generate(outlet, request, route).await;
         }
+        let error = |error: &str| serde_json::json!({ "error": error }).to_string().into_bytes();
         let (status, content_type, body) = match (head.method, head.path.as_str()) {
-            (Method::Get, "/v1/models") => (
-                200,
-                JSON,
-                openai::models(&self.model, self.started, self.context).into(),
-            ),
-            (Method::Get, "/api/tags") => (200, JSON, ollama::tags(&self.model, self.started).into()),
+            (Method::Get, "/v1/models") => {
+                (200, JSON, models(&self.model, self.started, self.context).into())
+            }
+            (Method::Get, "/api/tags") => (200, JSON, tags(&self.model, self.started).into()),
             (Method::Get, "/health") => (200, JSON, Vec::new()),
             (Method::Get, "/metrics") => (
                 200,
                 "text/plain; version=0.0.4; charset=utf-8",
-                exposition::render(&self.inference.snapshot(), &self.model).into(),
+                exposition::render(&self.machines.main().snapshot(), &self.model).into(),
             ),
             (Method::Get, "/sim/requests") => match self.truth(&head.query).await {
                 Some(page) => (200, JSON, page),
-                None => (
-                    400,
-                    JSON,
-                    br#"{"error":"since and limit are whole numbers"}"#.to_vec(),
-                ),
+                None => (400, JSON, error("since and limit are whole numbers")),
             },
             (Method::Delete, "/sim/requests") => {
                 self.journal.clear();
                 (200, JSON, b"{}".to_vec())
             }
-            (
-                _,
-                "/v1/chat/completions"
-                | "/api/chat"
-                | "/v1/models"
-                | "/api/tags"
-                | "/health"
-                | "/metrics"
-                | "/sim/requests",
-            ) => (405, JSON, br#"{"detail":"Method Not Allowed"}"#.to_vec()),
+            (Method::Get, "/sim/faults") => (200, JSON, self.faults.listing().into()),
+            (Method::Put | Method::Post | Method::Delete, "/sim/faults") => {
+                let replaced = if head.method == Method::Delete {
+                    self.faults.replace(Vec::new(), monotonic());
+                    Ok(())
+                } else {
+                    self.faults.replace_by(&request.body, monotonic())
+                };
+                self.machines.set_drift(self.faults.drift());
+                match replaced {
+                    Ok(()) => (200, JSON, self.faults.listing().into()),
+                    Err(problem) => (400, JSON, error(&problem)),
+                }
+            }
+            (_, "/v1/models" | "/api/tags" | "/health" | "/metrics" | "/sim/requests" | "/sim/faults") => {
+                (405, JSON, br#"{"detail":"Method Not Allowed"}"#.to_vec())
+            }
+            _ if route.is_some() => (405, JSON, br#"{"detail":"Method Not Allowed"}"#.to_vec()),
             _ => (404, JSON, br#"{"detail":"Not Found"}"#.to_vec()),
         };
-        let response = http1::response(status, content_type, &body, head.keep_alive);
-        connection.write(&response).await.map(|_| ())
+        let head = ResponseHead {
+            status,
+            content_type,
+            headers: &[],
+        };
+        outlet.whole(head, &body).await.map(drop)
     }
 
     /// `None` when the query is not understood.
@@ -231,4 +327,12 @@ impl Service {
 /// Since the Unix epoch.
 pub(super) fn now_since_epoch() -> Duration {
     Duration::try_from_secs_f64(unix_now()).unwrap_or_default()
+}
+
+/// Never, when there is no such instant.
+async fn until(at: Option<Duration>) {
+    match at {
+        Some(at) => sleep(at.saturating_sub(monotonic())).await,
+        None => std::future::pending().await,
+    }
 }

@@ -92,13 +92,15 @@ impl App {
 }
 
 async fn metrics(State(App(app)): State<App>, headers: HeaderMap) -> Response {
-    app.scraped.send_replace(true);
     // Rendering is long: it may not hold up the other requests of this runtime.
     let rendered = tokio::task::spawn_blocking(move || {
         let accept = headers
             .get(header::ACCEPT)
             .and_then(|accept| accept.to_str().ok());
-        app.metrics.render(accept)
+        let rendered = app.metrics.render(accept);
+        // Only now, or the first scrape could already hold the first burst.
+        app.scraped.send_replace(true);
+        rendered
     })
     .await;
     match rendered {

@@ -146,7 +146,7 @@ fn assert_consistent(record: &Record, what: &str) {
             "{what}"
         );
     }
-    if record.outcome.is_ok() {
+    if record.outcome == Outcome::Ok {
         assert_eq!(line.deltas, 2, "{what}");
     }
     let status = record

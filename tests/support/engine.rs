@@ -102,6 +102,7 @@ pub(crate) fn endpoint_behind(target: &Target, gate: Gate) -> Arc<Endpoint> {
         client: Client::new(target, USER_AGENT, &Handle::current()).unwrap(),
         dialect: Dialect::from(target.api),
         gate,
+        recording: None,
     })
 }
 

@@ -222,7 +222,8 @@ impl Samples {
 
     /// The same of counters, which are whole numbers.
     pub(crate) fn count(&self, name: &str, labels: &[&str]) -> u64 {
-        self.sum(name, labels).to_string().parse().unwrap()
+        // Rust's sum of nothing is -0.
+        (self.sum(name, labels) + 0.0).to_string().parse().unwrap()
     }
 
     pub(crate) fn find<'a>(

@@ -258,8 +258,11 @@ impl Read for Share {
         };
         let ratio = share.and_then(Ratio::new);
         if ratio.is_none() {
+            let has_sign = matches!(&node.value, Value::Text(text) if text.contains('%'));
             let mend = match share {
-                Some(percent) if percent > 1.0 && percent <= 100.0 => format!("write `{percent}%`"),
+                Some(percent) if percent > 1.0 && percent <= 100.0 && !has_sign => {
+                    format!("write `{percent}%`")
+                }
                 _ => "write `99%` or `0.99`".to_owned(),
             };
             wrong(node, thing, "a share between 0 and 1", &mend, report);

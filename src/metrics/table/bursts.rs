@@ -160,7 +160,7 @@ pub(super) static FAMILIES: &[Family] = &[
         &[],
         Since::Burst,
         "By how much this program's own lag may have lengthened a time to first token of the last burst, at most.",
-        |of, rows| rows.one(of_burst(of, |burst| Some(burst.error_bound.get()))),
+        |of, rows| rows.one(of_burst(of, |burst| burst.error_bound.map(Seconds::get))),
     ),
     gauge(
         "llm_probe_requests_in_flight",

@@ -220,16 +220,19 @@ pub(super) static FAMILIES: &[Family] = &[
     counter(
         "llm_probe_token_counts_total",
         &["source"],
-        "Requests with output, by where the number of their output tokens came from.",
+        "Requests with output, warm-up included, by where the number of their output tokens came from.",
         |of, rows| rows.counts(TokenSource::ALL, TokenSource::as_str, &of.numbers.token_sources),
     ),
     counter(
         "llm_probe_http_responses_total",
         &["code"],
-        "Response heads, by status code.",
+        "Response heads, by status code; `other` beyond the first sixteen.",
         |of, rows| {
             for (code, &count) in &of.numbers.responses {
-                rows.by(&code.to_string(), count);
+                rows.by(
+                    &code.map_or_else(|| "other".into(), |code| code.to_string()),
+                    count,
+                );
             }
         },
     ),

@@ -1,14 +1,22 @@
 #![cfg(test)]
-//! The simulated server over real sockets, spoken to in raw bytes: both APIs as the real servers frame them, and
-//! the truth that it tells about itself.
+//! The simulated server over real sockets, spoken to in raw bytes: its APIs as the real servers frame them, its
+//! faults, and the truth that it tells about itself.
 
-use std::{net::SocketAddr, time::Duration};
+mod apis;
+mod client;
+mod faults;
+mod http2;
+#[path = "../support/mod.rs"]
+mod support;
+mod verdicts;
 
+use std::time::Duration;
+
+use client::{ABORTED, CHAT, PATIENCE, RUNNING, Response, Simulator, WAITING, ollama, openai, post, quick};
 use llm_probe_exporter::sim::{
     Heads, Server, Settings,
-    journal::{End, Page, Record},
+    journal::{End, Record},
     monotonic_nanos,
-    profile::{Costs, Profile},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -17,189 +25,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
-
-const CHAT: &str = "/v1/chat/completions";
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// 5 ms to the first token, 2 ms to each further one.
-const QUICK: Profile = Profile {
-    name: "quick",
-    about: "",
-    slots: 4,
-    queue: 100,
-    token_budget: 1000,
-    kv_capacity: 100_000,
-    context: 50_000,
-    costs: Costs {
-        step: 2e-3,
-        admission: 3e-3,
-        prefill_token: 0.0,
-        decode: 0.0,
-        kv_token: 0.0,
-    },
-    jitter: 0.0,
-};
-
-fn quick() -> Settings {
-    Settings {
-        profile: QUICK,
-        ..Settings::default()
-    }
-}
-
-/// A simulator that runs until this is dropped.
-struct Simulator {
-    address: SocketAddr,
-    _running: DropGuard,
-}
-
-impl Simulator {
-    async fn start(settings: Settings) -> Self {
-        let server = Server::bind("127.0.0.1:0".parse().unwrap(), settings)
-            .await
-            .unwrap();
-        let address = server.local_addr().unwrap();
-        let shutdown = CancellationToken::new();
-        tokio::spawn(server.run(shutdown.clone()));
-        Self {
-            address,
-            _running: shutdown.drop_guard(),
-        }
-    }
-
-    async fn send(&self, request: &[u8]) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.write_all(request).await.unwrap();
-        stream
-    }
-
-    async fn ask(&self, path: &str, body: &Value) -> Response {
-        Response::read(self.send(&post(path, "", body)).await).await
-    }
-
-    async fn get(&self, path: &str) -> Response {
-        let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
-        Response::read(self.send(request.as_bytes()).await).await
-    }
-
-    /// The records of the requests that have ended, when there are `count`.
-    async fn truth(&self, count: usize) -> Vec<Record> {
-        for _ in 0..500 {
-            let page: Page = serde_json::from_str(&self.get("/sim/requests").await.text()).unwrap();
-            assert_eq!(page.clock, "CLOCK_MONOTONIC");
-            if page.requests.len() >= count {
-                return page.requests.iter().map(|record| (**record).clone()).collect();
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("there are no {count} records");
-    }
-
-    async fn metric(&self, series: &str) -> f64 {
-        let text = self.get("/metrics").await.text();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{series} in {text}"))
-            .parse()
-            .unwrap()
-    }
-
-    /// Until the metric has this value.
-    async fn until(&self, series: &str, value: f64) {
-        for _ in 0..500 {
-            if (self.metric(series).await - value).abs() < 1e-9 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("{series} is {} and not {value}", self.metric(series).await);
-    }
-}
-
-const RUNNING: &str = r#"vllm:num_requests_running{engine="0",model_name="simulated"}"#;
-const WAITING: &str = r#"vllm:num_requests_waiting{engine="0",model_name="simulated"}"#;
-const ABORTED: &str =
-    r#"vllm:request_success_total{engine="0",model_name="simulated",finished_reason="abort"}"#;
-
-fn post(path: &str, headers: &str, body: &Value) -> Vec<u8> {
-    let body = body.to_string();
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: sim\r\nConnection: close\r\n{headers}Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-fn openai(tokens: u64) -> Value {
-    json!({
-        "model": "simulated", "stream": true, "stream_options": {"include_usage": true}, "max_tokens": tokens,
-        "messages": [{"role": "user", "content": "Name three colours."}],
-    })
-}
-
-fn ollama(tokens: u64) -> Value {
-    json!({
-        "model": "simulated", "options": {"num_predict": tokens},
-        "messages": [{"role": "user", "content": "Name three colours."}],
-    })
-}
-
-/// All that came until the server closed.
-struct Response {
-    status: u16,
-    head: String,
-    /// Each chunk of the body (or the whole body) with the instant at which the read that ended it returned.
-    frames: Vec<(String, u64)>,
-}
-
-impl Response {
-    async fn read(mut stream: TcpStream) -> Self {
-        let (mut bytes, mut reads) = (Vec::new(), Vec::new());
-        while timeout(PATIENCE, stream.read_buf(&mut bytes))
-            .await
-            .unwrap()
-            .unwrap()
-            > 0
-        {
-            reads.push((bytes.len(), monotonic_nanos()));
-        }
-        let stamp = |end: usize| reads.iter().find(|read| read.0 >= end).unwrap().1;
-        let text = String::from_utf8(bytes).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let mut frames = Vec::new();
-        if head.contains("transfer-encoding: chunked") {
-            let mut rest = body;
-            loop {
-                let (size, after) = rest.split_once("\r\n").expect("a chunk");
-                let (frame, after) = after.split_at(usize::from_str_radix(size, 16).unwrap());
-                rest = after.strip_prefix("\r\n").expect("the end of a chunk");
-                if frame.is_empty() {
-                    assert_eq!(rest, "", "the body ends there");
-                    break;
-                }
-                frames.push((frame.to_owned(), stamp(text.len() - after.len())));
-            }
-        } else {
-            frames.push((body.to_owned(), stamp(text.len())));
-        }
-        Self {
-            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
-            head: head.to_owned(),
-            frames,
-        }
-    }
-
-    fn text(&self) -> String {
-        self.frames.iter().map(|frame| frame.0.as_str()).collect()
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text()).unwrap()
-    }
-}
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn openai_streams_are_framed_as_vllm_frames_them() {
