@@ -501,6 +501,18 @@ mod deadlines {
         .await;
         assert_eq!(failure, Failure::TotalTimeout);
         took(&record, total);
+        // Where they are equal, what is known best is told: there was no connection.
+        let (connect, first_token) = (ms(150), ms(150));
+        let equal = Timeouts {
+            connect,
+            first_token,
+            ..SHORT
+        };
+        let (failure, record) = fails(&target(address), equal).await;
+        assert_eq!(
+            (failure, record.waited_in_vain()),
+            (Failure::ConnectTimeout, None)
+        );
     }
 
     #[tokio::test]

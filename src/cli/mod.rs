@@ -218,7 +218,11 @@ impl Cli {
                 let _runtime = runtimes.service.enter();
                 runtimes
                     .service
-                    .block_on(sim::simulate(*args, serve::shutdown_signal()?))?;
+                    .block_on(sim::simulate(*args, serve::shutdown_signal()?))
+                    .map_err(|error| match error.kind() {
+                        io::ErrorKind::InvalidInput => CliError::usage(error), // a certificate or key
+                        _ => error.into(),
+                    })?;
                 Ok(ExitCode::SUCCESS)
             }
             Command::Demo(args) => args.run(runtimes),

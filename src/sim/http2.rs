@@ -43,6 +43,7 @@ pub(super) struct Exchange {
     /// From the response head on.
     body: Option<SendStream<Bytes>>,
     ending: mpsc::Sender<Ending>,
+    ended_connection: bool,
 }
 
 impl Service {
@@ -61,19 +62,19 @@ impl Service {
                 accepted = connection.accept() => match accepted {
                     Some(Ok((request, respond))) => {
                         let service = Arc::clone(self);
-                        let exchange = Exchange { respond, body: None, ending: ending.clone() };
+                        let exchange = Exchange::new(respond, ending.clone());
                         streams.spawn(async move { service.stream(request, exchange).await });
                     }
                     Some(Err(_)) | None => break,
                 },
                 Some(ending) = endings.recv() => match ending {
-                    Ending::Goaway => connection.abrupt_shutdown(Reason::NO_ERROR),
+                    Ending::Goaway => connection.abrupt_shutdown(Reason::INTERNAL_ERROR),
                     Ending::Close => break,
                 },
                 Some(_) = streams.join_next() => {}
             }
         }
-        drop(connection);
+        drop((connection, endings));
         // Each request learns that its client is gone, and leaves its record.
         timeout(LINGER, async { while streams.join_next().await.is_some() {} })
             .await
@@ -90,8 +91,10 @@ impl Service {
                     body,
                     received,
                 };
+                let mut outlet = Outlet::http2(exchange);
                 // A client that is gone is in the record; there is nothing else to do about it.
-                self.answer(&mut Outlet::http2(exchange), request).await.ok();
+                self.answer(&mut outlet, request).await.ok();
+                outlet.leave().await;
             }
             Ok(None) | Err(_) => exchange.reset(),
         }
@@ -131,6 +134,15 @@ fn head(parts: &http::request::Parts) -> Head {
 }
 
 impl Exchange {
+    const fn new(respond: SendResponse<Bytes>, ending: mpsc::Sender<Ending>) -> Self {
+        Self {
+            respond,
+            body: None,
+            ending,
+            ended_connection: false,
+        }
+    }
+
     pub(super) fn head(&mut self, head: ResponseHead<'_>, last: bool) -> io::Result<u64> {
         let mut response = http::Response::builder()
             .status(head.status)
@@ -200,8 +212,16 @@ impl Exchange {
         }
     }
 
-    pub(super) fn end_connection(&self, ending: Ending) {
+    pub(super) fn end_connection(&mut self, ending: Ending) {
         // One that is ending already needs no second reason.
         self.ending.try_send(ending).ok();
+        self.ended_connection = true;
+    }
+
+    /// Dropping a stream that has not ended resets it, which is not to be seen where the connection ends.
+    pub(super) async fn leave(self) {
+        if self.ended_connection {
+            self.ending.closed().await;
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A simulated inference server, to try probes against and to test them: it queues, batches and streams as a
 //! real one does, and it knows the truth about its answers.
 //!
-//! The data flow: [`server`] lets connections in through its `door` · `connection` over `http1` and `body`, or `http2`,
+//! The data flow: [`server`] lets connections in through its `door` and says what is served in `routes` · `connection` over `http1` and `body`, or `http2`,
 //! reads a request, over `tls` where that is wanted · [`fault`] says what is to go wrong with it · `api` understands
 //! it · `generate` takes it in: `inference` queues it in the [`engine`] of one of the `machines` and wakes it for each
 //! token · `stream` writes the frames through the `outlet` and stamps each write · [`journal`] remembers them for
@@ -31,6 +31,7 @@ mod outlet;
 pub mod pace;
 mod prefix;
 pub mod profile;
+mod routes;
 pub mod server;
 mod stream;
 mod tls;

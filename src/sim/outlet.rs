@@ -153,6 +153,13 @@ impl<'a> Outlet<'a> {
         }
     }
 
+    /// Nothing more is to be written.
+    pub(super) async fn leave(self) {
+        if let Way::Http2(exchange) = self.way {
+            exchange.leave().await;
+        }
+    }
+
     /// GOAWAY, and the end of the connection; HTTP/1.1 can only close.
     pub(super) fn goaway(&mut self) {
         match &mut self.way {

@@ -1,13 +1,15 @@
 //! An answer on its way out, frame by frame, each write stamped.
 
-use std::{future::pending, io, time::Duration};
+mod acts;
+
+use std::{future::pending, io};
 
 use tokio::time::{Instant, sleep_until};
 
 use super::{
     Heads,
-    api::{Answer, Part, Progress, Refused},
-    fault::{Act, Coalesce, Event, Orders, Place},
+    api::{Answer, Part, Progress},
+    fault::{Act, Coalesce, Orders, Place},
     generate::pause,
     inference::Generation,
     journal::{End, Record},
@@ -142,6 +144,9 @@ impl<'a, 'b> Stream<'a, 'b> {
                 self.drip().await?;
                 let last = last_ends && to == total && !here;
                 self.put(Part::Tokens { from, to }, last).await?;
+                if self.orders.drip.is_some() {
+                    self.dripped = Some(Instant::now());
+                }
                 from = to;
                 if to == thoughts {
                     for part in wire.turning() {
@@ -264,78 +269,13 @@ impl<'a, 'b> Stream<'a, 'b> {
         let Some(time) = self.orders.drip else {
             return Ok(());
         };
-        if let Some(last) = self.dripped {
-            let left = (last + time).saturating_duration_since(Instant::now());
-            pause(self.outlet, left).await?;
+        match self.dripped {
+            Some(last) => {
+                let left = (last + time).saturating_duration_since(Instant::now());
+                pause(self.outlet, left).await
+            }
+            None => Ok(()),
         }
-        self.dripped = Some(Instant::now());
-        Ok(())
-    }
-
-    fn is_at(&self, place: Place) -> bool {
-        self.orders
-            .event
-            .as_ref()
-            .is_some_and(|event| event.place == place)
-    }
-
-    /// What a fault wants at this place; how the answer has ended, if it has.
-    async fn pass(&mut self, place: Place) -> io::Result<Option<End>> {
-        let Some(event) = self.orders.event.take_if(|event| event.place == place) else {
-            return Ok(None);
-        };
-        let Event { act, label, .. } = event;
-        self.record.faults.push(label);
-        self.write_head().await?;
-        self.flush(false).await?;
-        let wire = self.answer.api.wire();
-        match act {
-            Act::Stall(None) => return Err(self.outlet.gone().await),
-            Act::Stall(Some(time)) => {
-                pause(self.outlet, time).await?;
-                return Ok(None);
-            }
-            Act::Reset => self.outlet.reset(),
-            Act::Close => self.outlet.close(),
-            Act::Goaway => self.outlet.goaway(),
-            Act::Truncate => {
-                self.outlet.piece(b"", true).await?;
-            }
-            Act::Error(overloaded) => {
-                let refused = if overloaded {
-                    Refused::QueueFull
-                } else {
-                    Refused::Status(500)
-                };
-                wire.error_frame(&refused, &self.progress, &mut self.payload);
-                self.flush(false).await?;
-                for part in wire.after_error() {
-                    self.put(*part, false).await?;
-                }
-                self.flush(false).await?;
-                self.outlet.piece(b"", true).await?;
-            }
-            Act::Garbage => {
-                self.payload.push_str("data: {\"choices\": [oops\n\n");
-                self.flush(false).await?;
-                self.outlet.piece(b"", true).await?;
-            }
-            Act::Comments(interval) => loop {
-                self.payload.push_str(wire.comment());
-                self.repeat(interval).await?;
-            },
-            Act::Pings(interval) => loop {
-                self.answer
-                    .render(Part::Ping, &mut self.progress, &mut self.payload);
-                self.repeat(interval).await?;
-            },
-        }
-        Ok(Some(End::Broken))
-    }
-
-    async fn repeat(&mut self, interval: Duration) -> io::Result<()> {
-        self.flush(false).await?;
-        pause(self.outlet, interval).await
     }
 }
 

@@ -52,8 +52,14 @@ impl Wire for Gemini {
                 "* GenerateContentRequest.contents: contents is not specified".to_owned(),
             ));
         }
-        let contents = body.system_instruction.into_iter().chain(body.contents);
-        let messages: Vec<_> = contents.map(|content| Message::system(content.parts)).collect();
+        let system = body
+            .system_instruction
+            .map(|content| Message::system(content.parts));
+        let contents = body
+            .contents
+            .into_iter()
+            .map(|content| Message::user(content.parts));
+        let messages: Vec<_> = system.into_iter().chain(contents).collect();
         let limit = body.generation_config.max_output_tokens;
         Ok(Ask {
             prompt: prompt.chat(&messages),

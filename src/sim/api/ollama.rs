@@ -54,7 +54,7 @@ impl Wire for Ollama {
             messages.clear();
             if !body.prompt.is_empty() {
                 messages.extend(body.system.map(Message::system));
-                messages.push(Message::system(body.prompt.into()));
+                messages.push(Message::user(body.prompt.into()));
             }
         }
         let limit = body.options.and_then(|options| options.num_predict);

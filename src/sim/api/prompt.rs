@@ -112,6 +112,14 @@ impl Message {
             content,
         }
     }
+
+    /// What is asked, where the API has no messages for it.
+    pub(super) fn user(content: Value) -> Self {
+        Self {
+            role: "user".to_owned(),
+            content,
+        }
+    }
 }
 
 #[cfg(test)]

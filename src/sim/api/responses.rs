@@ -43,7 +43,7 @@ impl Wire for Responses {
                     messages.push(message.map_err(|error| Refused::malformed(&error))?);
                 }
             }
-            text => messages.push(Message::system(text)),
+            text => messages.push(Message::user(text)),
         }
         Ok(Ask {
             prompt: prompt.chat(&messages),

@@ -38,9 +38,8 @@ pub(super) const GROUPS: &[(&str, &[Line])] = &[
         &[
             line(
                 "status=CODE",
-                "status=429 retry-after=20",
-                "an error status with the body of the API; HTML for 502 and 504; with 429, 503 and 529 `Retry-After: 1`, or \
-                 what is given as retry-after=TEXT, retry-after-ms=N, retry-date=DURATION (an HTTP date), reset=DURATION",
+                "status=500",
+                "an error status with the body of the API; HTML for 502 and 504",
             ),
             line(
                 "redirect[=CODE]",
@@ -52,6 +51,31 @@ pub(super) const GROUPS: &[(&str, &[Line])] = &[
                 "empty",
                 "empty",
                 "an answer that begins and ends well and says nothing",
+            ),
+        ],
+    ),
+    (
+        "Beside status=CODE, for when to come again; without any, 429, 503 and 529 say Retry-After: 1",
+        &[
+            line(
+                "retry-after=TEXT",
+                "status=429 retry-after=2.5",
+                "Retry-After, as it is",
+            ),
+            line(
+                "retry-after-ms=TEXT",
+                "status=429 retry-after-ms=1500",
+                "retry-after-ms, as it is",
+            ),
+            line(
+                "retry-date=DURATION",
+                "status=503 retry-date=30s",
+                "Retry-After as a date, so long from now",
+            ),
+            line(
+                "reset=DURATION",
+                "status=429 reset=6m",
+                "x-ratelimit-reset-requests: 6m0s; Anthropic's header and date in its API",
             ),
         ],
     ),
@@ -178,7 +202,7 @@ pub(super) const GROUPS: &[(&str, &[Line])] = &[
             line(
                 "limit=N/DURATION",
                 "limit=60/1m",
-                "429 beyond so many requests, with Retry-After and x-ratelimit headers on every answer",
+                "429 beyond so many requests, with Retry-After and x-ratelimit headers",
             ),
             line(
                 "drift=PERCENT/DURATION",

@@ -2,7 +2,7 @@
 //!
 //! A rule is a fault and when it applies, in words: `stall@5 every=3 from=10s`. The same `grammar` reads it from the
 //! command line, from a request's `X-Sim-Fault` and from `/sim/faults`; the `catalogue` lists them. `plan` holds
-//! those in force and says which of them a request meets: its [`Orders`].
+//! those in force and says which of them a request meets: its `orders`.
 
 mod catalogue;
 mod cold;
