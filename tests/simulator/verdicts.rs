@@ -142,7 +142,9 @@ async fn judge_one(
         Some(format!("{rule}: {outcome} and not {expected}"))
     } else if told == (rule == "stall every=2") {
         Some(format!("{rule}: the truth says {:?}", truth.faults))
-    } else if well && outcome != Outcome::Ok && !rule.starts_with("content-type") || outcome == Outcome::Ok && !well {
+    } else if well && outcome != Outcome::Ok && !rule.starts_with("content-type")
+        || outcome == Outcome::Ok && !well
+    {
         Some(format!("{rule}: {outcome}, but the truth says {:?}", truth.end))
     } else {
         None
