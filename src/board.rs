@@ -193,6 +193,7 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
         peer = record.peer.map(tracing::field::display),
         connection = record.connection.map(ConnectionState::as_str),
         elapsed_seconds = record.elapsed().map(Seconds::get),
+        retry_after_seconds = record.retry_after.map(|wait| wait.as_secs_f64()),
         detail = record.detail.as_deref(),
         "request"
     );

@@ -12,7 +12,8 @@
 //! Each [`request`] takes its turn at the [`gate`], goes out through the target's [`client`], and stamps each
 //! chunk as it is read. In the [`reading`] of the response the chunk's bytes become frames ([`framing`]), the
 //! frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together with its [`outcome`] and what the
-//! server counted ([`usage`]) that is the [`record`] of a request: exactly one, whatever happened.
+//! server counted ([`usage`]) that is the [`record`] of a request: exactly one, whatever happened. An endpoint
+//! that refuses may say when to come back ([`retry_after`]).
 //!
 //! The text of an answer is looked into only where somebody wants it, once the request is over ([`answer`]): its
 //! tokens are counted ([`tokenizer`]) where the server did not, and it is compared with what is expected ([`expect`]).
@@ -63,6 +64,7 @@ pub mod recording;
 pub mod report;
 pub mod request;
 pub mod response;
+pub mod retry_after;
 pub mod runner;
 pub mod runtime;
 pub mod schedule;

@@ -61,7 +61,9 @@ fn log_filter(text: &str) -> anyhow::Result<EnvFilter> {
     if !is_filter && text.parse::<LevelFilter>().is_err() {
         bail!("--log.level={text}: write error, warn, info, debug or trace");
     }
-    text.parse()
+    // h2 logs whatever an endpoint puts into a GOAWAY. Who names it in --log.level gets it.
+    format!("h2=warn,{text}")
+        .parse()
         .map_err(|error| anyhow!("--log.level={text}: {error}; try info or debug"))
 }
 

@@ -12,6 +12,7 @@ use crate::{
     outcome::{Ended, Failure},
     record::Record,
     response::{Head, Read},
+    retry_after::retry_after,
 };
 
 /// How long the body is read after the last thing that the protocol says, for the connection's sake.
@@ -50,6 +51,7 @@ enum Body {
     /// No stream, but perhaps words that say why not; they are read until the deadline.
     Words {
         why: NoStream,
+        head: Head,
         said: Vec<u8>,
         latest: Instant,
     },
@@ -59,11 +61,12 @@ impl Body {
     fn after(head: &Head, decoder: Decoder, latest: Instant) -> Result<Self, Ended> {
         let words = |why| Self::Words {
             why,
+            head: head.clone(),
             said: Vec::new(),
             latest,
         };
         if let Some(failure) = failure(head.status) {
-            return Ok(words(NoStream::Status(failure, head.status)));
+            return Ok(words(NoStream::Status(failure)));
         }
         let encoding = head.encoding();
         if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
@@ -84,7 +87,7 @@ impl Body {
 /// Why a body is not the stream that was asked for.
 #[derive(Clone, Debug)]
 enum NoStream {
-    Status(Failure, StatusCode),
+    Status(Failure),
     MediaType(String),
 }
 
@@ -129,7 +132,7 @@ impl Reading {
     ) -> ControlFlow<Result<(), Ended>> {
         let (decoder, heard) = match &mut self.body {
             Body::Stream { decoder, heard } => (decoder, heard),
-            Body::Words { why, said, .. } => {
+            Body::Words { why, head, said, .. } => {
                 if let Read::Chunk(chunk) = read {
                     let room = ERROR_BODY - said.len();
                     said.extend(chunk.iter().take(room));
@@ -137,7 +140,10 @@ impl Reading {
                         return ControlFlow::Continue(());
                     }
                 }
-                return ControlFlow::Break(Err(no_stream(why, said, self.dialect)));
+                if matches!(why, NoStream::Status(_)) {
+                    record.retry_after = retry_after(head.status, &head.headers, said, head.unix_seconds);
+                }
+                return ControlFlow::Break(Err(no_stream(why, head.status, said, self.dialect)));
             }
         };
         match read {
@@ -278,11 +284,11 @@ fn failure(status: StatusCode) -> Option<Failure> {
 }
 
 /// What a body that is no stream makes of the request.
-fn no_stream(why: &NoStream, said: &[u8], dialect: Dialect) -> Ended {
+fn no_stream(why: &NoStream, status: StatusCode, said: &[u8], dialect: Dialect) -> Ended {
     let error = error_in(said);
     let beginning = String::from_utf8_lossy(said);
     match why {
-        NoStream::Status(failure, status) => {
+        NoStream::Status(failure) => {
             let said = error.map_or_else(|| beginning.into_owned(), |error| error.message);
             Ended::failed(*failure, format!("HTTP {status}: {said}"))
         }

@@ -1,6 +1,6 @@
 //! What came of one request: the timeline, the outcome, and what the server said.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -62,6 +62,8 @@ pub struct Record {
     pub server_phases: ServerPhases,
     /// The HTTP status, once there was a response head.
     pub status: Option<u16>,
+    /// For how long an endpoint that refused asked not to come back.
+    pub retry_after: Option<Duration>,
     pub connection: Option<ConnectionState>,
     /// What was read, where requests are recorded.
     pub tape: Option<Arc<Tape>>,
@@ -91,6 +93,7 @@ impl Record {
             open_reasoning: false,
             server_phases: ServerPhases::default(),
             status: None,
+            retry_after: None,
             connection: None,
             tape: None,
             peer: None,

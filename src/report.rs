@@ -183,6 +183,12 @@ impl Report {
         ] {
             lines.extend(first.as_ref().map(|first| format!("{what}: {first}")));
         }
+        // As the endpoint says it: 20 s, not 20.0 s.
+        lines.extend(
+            summary
+                .retry_after
+                .map(|wait| format!("the endpoint asks to wait {} s", wait.get())),
+        );
         lines
     }
 }

@@ -1,7 +1,7 @@
 //! Requests that were judged, and one burst of them in numbers: what the last-burst gauges, the log line,
 //! the page and the report of `once` say.
 
-use std::{collections::BTreeMap, fmt::Display, mem};
+use std::{collections::BTreeMap, fmt::Display, mem, time::Duration};
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -135,6 +135,8 @@ pub struct Summary {
     pub first_failure: Option<String>,
     /// What the first invalid request says of what we did wrong.
     pub first_invalid: Option<String>,
+    /// The longest time for which the endpoint asked not to come back.
+    pub retry_after: Option<Seconds>,
 }
 
 impl Summary {
@@ -185,6 +187,7 @@ pub struct Tally {
     error_bound: Option<Seconds>,
     first_failure: Option<String>,
     first_invalid: Option<String>,
+    retry_after: Option<Duration>,
 }
 
 impl Tally {
@@ -223,6 +226,7 @@ impl Tally {
             Some(Verdict::Missed) => self.judged += 1,
             Some(Verdict::NotJudged(_)) | None => {}
         }
+        self.retry_after = self.retry_after.max(record.retry_after);
         if let Outcome::Failed(failure) = record.outcome {
             *self.failures.entry(failure).or_default() += 1;
             note(&mut self.first_failure, failure, record);
@@ -319,6 +323,7 @@ impl Tally {
             start_spread: self.begun_together.map(|(low, high)| Seconds::between(low, high)),
             first_failure: self.first_failure,
             first_invalid: self.first_invalid,
+            retry_after: self.retry_after.map(Seconds::from),
         }
     }
 }
@@ -344,8 +349,6 @@ fn peak(mut changes: Vec<(Instant, i64)>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -17,7 +17,7 @@ use llm_probe_exporter::{
 };
 use support::{
     LOOSE,
-    engine::{PATIENT, SHORT, burst, burst_behind, fire, probe, reusing, step, target},
+    engine::{NO_CLOCK_CAN_HOLD, PATIENT, SHORT, burst, burst_behind, fire, probe, reusing, step, target},
     ms,
     script::Script,
     server::{Served, Server, black_hole},
@@ -449,13 +449,7 @@ mod accounts {
     async fn for_requests_that_panic() {
         let server = Server::playing(Script::answer(1, ms(0)));
         let mut probe: Probe = probe(target(server.address));
-        // The configuration does not let these through; a request that adds them to its start panics.
-        probe.timeouts = Timeouts {
-            connect: Duration::MAX,
-            first_token: Duration::MAX,
-            stall: Duration::MAX,
-            total: Duration::MAX,
-        };
+        probe.timeouts = NO_CLOCK_CAN_HOLD;
         let (all, summary) = fire(burst(probe, step(2, Volume::Requests(7)))).await;
         assert_eq!(all.len(), 7);
         assert_eq!(summary.invalid, BTreeMap::from([(Invalid::Internal, 7)]));

@@ -1,5 +1,5 @@
 //! One request against an endpoint that says what it really did: what is measured is what was served, and
-//! whatever an endpoint does has one outcome, in bounded time and memory.
+//! there is one record of it, whatever happens. What endpoints do wrong is in `failures`.
 #![cfg(test)]
 
 mod support;
@@ -18,9 +18,12 @@ use llm_probe_exporter::{
 };
 use support::{
     LOOSE,
-    engine::{PATIENT, SHORT, USER_AGENT, ask, ask_again, endpoint, fails, ollama, request, reusing, target},
+    engine::{
+        NO_CLOCK_CAN_HOLD, PATIENT, SHORT, USER_AGENT, ask, ask_again, endpoint, fails, ollama, request,
+        reusing, target,
+    },
     ms,
-    script::{Script, Step, chunk, head, token},
+    script::{Script, chunk, head, token},
     server::{Served, Server, black_hole, closed_port, fill_queue},
 };
 use tokio::{
@@ -48,14 +51,6 @@ async fn outcome_of(script: Script) -> (Outcome, Record) {
     let server = Server::playing(script);
     let record = ask(&target(server.address), SHORT).await;
     (record.outcome, record)
-}
-
-/// Fails for this reason, and says this in its detail.
-#[track_caller]
-fn assert_failed((outcome, record): &(Outcome, Record), failure: Failure, detail: &str) {
-    let said = record.detail.as_deref().unwrap_or_default();
-    assert_eq!(*outcome, Outcome::Failed(failure), "{said}");
-    assert!(said.contains(detail), "{said:?} does not say {detail:?}");
 }
 
 mod measured_is_served {
@@ -440,24 +435,6 @@ mod requests {
         );
     }
 
-    #[tokio::test]
-    async fn follow_no_redirect() {
-        let elsewhere = Server::playing(Script::answer(1, ms(0)));
-        for status in [
-            "301 Moved Permanently",
-            "307 Temporary Redirect",
-            "308 Permanent Redirect",
-        ] {
-            let location = format!(
-                "Location: http://{}/v1/chat/completions\r\nContent-Length: 0",
-                elsewhere.address
-            );
-            let failed = outcome_of(Script::new().send(head(status, "", &location))).await;
-            assert_failed(&failed, Failure::Redirect, "HTTP 30");
-        }
-        assert!(elsewhere.served().is_empty());
-    }
-
     /// The environment of a process cannot be changed in it, so the test runs itself.
     #[tokio::test]
     async fn ask_no_proxy_of_the_environment() {
@@ -504,16 +481,6 @@ mod deadlines {
         assert!(elapsed < (limit + LOOSE).into(), "{elapsed} of {limit:?}");
     }
 
-    #[tokio::test]
-    async fn for_the_connection() {
-        let (address, _keep) = black_hole().await;
-        let (failure, record) = fails(&target(address), SHORT).await;
-        assert_eq!(failure, Failure::ConnectTimeout);
-        took(&record, SHORT.connect);
-        assert!(record.timeline.connected.is_none() && record.timeline.connect.is_none());
-        assert_eq!(record.connection, None);
-    }
-
     /// The one that passes first gives the reason.
     #[tokio::test]
     async fn while_connecting_are_all_of_them() {
@@ -549,98 +516,7 @@ mod deadlines {
     }
 
     #[tokio::test]
-    async fn for_the_response_head() {
-        for script in [
-            Script::new().hold(),
-            Script::new()
-                .send("HTTP/1.1 200 OK\r\nX-Slow: ")
-                .forever("a", ms(5)),
-            Script::new().send("HTTP/1.1 100 Continue\r\n\r\n").hold(),
-        ] {
-            let failed = outcome_of(script).await;
-            assert_failed(&failed, Failure::HeadersTimeout, "300ms");
-            let record = failed.1;
-            took(&record, SHORT.first_token);
-            assert_eq!(record.waited_in_vain(), record.elapsed());
-            assert!(record.timeline.connected.is_some() && record.timeline.headers.is_none());
-        }
-    }
-
-    #[tokio::test]
-    async fn for_the_first_token() {
-        let role = chunk("data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n");
-        for (what, script) in [
-            ("silence", Script::sse().hold()),
-            ("a role", Script::sse().role().hold()),
-            ("comments", Script::sse().forever(chunk(": ping\n\n"), ms(5))),
-            ("roles", Script::sse().forever(&role, ms(5))),
-            ("a drip", Script::sse().forever(chunk("d"), ms(5))),
-            (
-                "an event without end",
-                Script::sse().forever(chunk("data: x\n"), ms(5)),
-            ),
-            (
-                "comments as fast as they go",
-                Script::sse().forever(chunk(": ping\n\n").repeat(500), ms(0)),
-            ),
-            ("usage", Script::sse().usage(1, 0).hold()),
-        ] {
-            let failed = outcome_of(script).await;
-            assert_failed(&failed, Failure::FirstTokenTimeout, "after 0 output deltas");
-            let record = failed.1;
-            took(&record, SHORT.first_token);
-            assert!(
-                record.timeline.headers.is_some() && record.timeline.first.is_none(),
-                "{what}"
-            );
-            assert_eq!(record.waited_in_vain(), record.elapsed());
-        }
-    }
-
-    #[tokio::test]
-    async fn from_output_to_output() {
-        for (what, script) in [
-            ("silence", Script::sse().token("a").hold()),
-            (
-                "comments",
-                Script::sse().token("a").forever(chunk(": ping\n\n"), ms(5)),
-            ),
-            (
-                "comments as fast as they go",
-                Script::sse()
-                    .token("a")
-                    .forever(chunk(": ping\n\n").repeat(500), ms(0)),
-            ),
-        ] {
-            let (outcome, record) = outcome_of(script.clone()).await;
-            assert_eq!(
-                outcome,
-                Outcome::Failed(Failure::StallTimeout),
-                "{what}: {record:?}"
-            );
-            let line = &record.timeline;
-            assert!(record.ended.unwrap() - line.last.unwrap() >= SHORT.stall);
-            assert!(record.ended.unwrap() - line.last.unwrap() < SHORT.stall + LOOSE);
-            assert_eq!(record.waited_in_vain(), None);
-        }
-    }
-
-    #[tokio::test]
-    async fn for_everything() {
-        let endless = chunk(format!("data: {}\n\n", token("la")));
-        for pause in [ms(20), ms(0)] {
-            let server = Server::playing(Script::sse().forever(&endless, pause));
-            let total = ms(400);
-            let (failure, record) = fails(&target(server.address), Timeouts { total, ..SHORT }).await;
-            // As fast as it goes, it may also be more than a response may hold.
-            if !(pause.is_zero() && failure == Failure::Malformed) {
-                assert_eq!(failure, Failure::TotalTimeout);
-                took(&record, total);
-            }
-            assert!(record.timeline.deltas > 1);
-            let served = server.sees(|served| served[0].gone.is_some()).await;
-            assert_eq!(served.len(), 1);
-        }
+    async fn for_everything_also_before_the_head() {
         let server = Server::playing(Script::new().hold());
         let total = ms(150);
         let (failure, record) = fails(&target(server.address), Timeouts { total, ..SHORT }).await;
@@ -665,405 +541,25 @@ mod deadlines {
 mod outcomes {
     use super::*;
 
-    fn plain(status: &str, content_type: &str, body: &str) -> Script {
-        Script::plain(status, content_type, body)
-    }
-
-    #[tokio::test]
-    async fn before_the_first_byte() {
-        let (failure, record) = fails(&target(closed_port()), SHORT).await;
-        assert_eq!((failure, record.connection), (Failure::ConnectRefused, None));
-        assert!(record.timeline.connect.is_none() && record.elapsed().is_some());
-
-        let mut nowhere = target(closed_port());
-        nowhere.url = "http://nobody.invalid/v1".parse().unwrap();
-        let (failure, record) = fails(&nowhere, PATIENT).await;
-        assert_eq!(failure, Failure::Dns, "{record:?}");
-
-        for script in [
-            Script::new().close(),
-            Script::new().reset(),
-            Script::new()
-                .send("HTTP/1.1 200 OK\r\nContent-Type: text/ev")
-                .close(),
-            Script::new()
-                .send("HTTP/1.1 200 OK\r\nContent-Type: text/ev")
-                .reset(),
-        ] {
-            assert_failed(&outcome_of(script).await, Failure::ConnectionLost, "");
-        }
-    }
-
-    #[tokio::test]
-    async fn by_status() {
-        let error = r#"{"error":{"message":"because of this","type":"t"}}"#;
-        let json = "application/json; charset=utf-8";
-        for (status, failure) in [
-            ("401 Unauthorized", Failure::Unauthorized),
-            ("403 Forbidden", Failure::Unauthorized),
-            ("400 Bad Request", Failure::ClientError),
-            ("404 Not Found", Failure::ClientError),
-            ("402 Payment Required", Failure::ClientError),
-            ("422 Unprocessable Entity", Failure::ClientError),
-            ("499 Client Closed Request", Failure::ClientError),
-            ("429 Too Many Requests", Failure::RateLimited),
-            ("503 Service Unavailable", Failure::Overloaded),
-            ("529 Overloaded", Failure::Overloaded),
-            ("500 Internal Server Error", Failure::ServerError),
-            ("504 Gateway Timeout", Failure::ServerError),
-            ("304 Not Modified", Failure::Redirect),
-        ] {
-            let failed = outcome_of(plain(status, json, error)).await;
-            let said = if status.starts_with("304") {
-                "HTTP 304"
-            } else {
-                "because of this"
-            };
-            assert_failed(&failed, failure, said);
-            assert_eq!(failed.1.status, status.get(..3).unwrap().parse().ok());
-            assert!(failed.1.timeline.headers.is_some() && failed.1.timeline.connected.is_some());
-        }
-        let page = "<html><head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body></html>";
-        let failed = outcome_of(plain("502 Bad Gateway", "text/html", page)).await;
-        assert_failed(&failed, Failure::ServerError, "<title>502 Bad Gateway</title>");
-        // An error whose words never come, or break off.
-        let cut = Script::new()
-            .send(head("500 Oops", json, "Content-Length: 100"))
-            .send("half")
-            .reset();
-        assert_failed(&outcome_of(cut).await, Failure::ServerError, "HTTP 500");
-        let recorded = support::script::recorded("llama-server/err_ctx_overflow");
-        let failed = outcome_of(plain("400 Bad Request", json, &recorded)).await;
-        assert_failed(
-            &failed,
-            Failure::ClientError,
-            "exceeds the available context size",
-        );
-    }
-
-    #[tokio::test]
-    async fn by_content_type() {
-        let json = "application/json";
-        for (script, failure, said) in [
-            (
-                plain("200 OK", "text/html", "<html>Log in</html>"),
-                Failure::ContentType,
-                "Log in",
-            ),
-            (
-                plain("200 OK", json, r#"{"choices":[]}"#),
-                Failure::ContentType,
-                json,
-            ),
-            (
-                plain("200 OK", "", "hello"),
-                Failure::ContentType,
-                "no Content-Type",
-            ),
-            (
-                plain("204 No Content", "", ""),
-                Failure::ContentType,
-                "no Content-Type",
-            ),
-            (
-                plain("200 OK", json, r#"{"error":"no such model"}"#),
-                Failure::ApiError,
-                "no such model",
-            ),
-            (
-                plain("200 OK", json, r#"{"error":{"code":503}}"#),
-                Failure::Overloaded,
-                "503",
-            ),
-            (
-                plain("200 OK", "application/x-ndjson", "{}"),
-                Failure::ContentType,
-                "x-ndjson",
-            ),
-        ] {
-            assert_failed(&outcome_of(script).await, failure, said);
-        }
-        for accepted in [
-            "TEXT/Event-Stream",
-            "text/event-stream;charset=UTF-8",
-            "text/event-stream ; x=y",
-        ] {
-            let script = Script::ok(accepted).token("a").ending();
-            assert_eq!(outcome_of(script).await.0, Outcome::Ok, "{accepted}");
-        }
-        let gzip = Script::new().send(head(
-            "200 OK",
-            "text/event-stream",
-            "Content-Encoding: gzip\r\nTransfer-Encoding: chunked",
-        ));
-        assert_failed(
-            &outcome_of(gzip.chunk(b"\x1f\x8b\x08").hold()).await,
-            Failure::Malformed,
-            "gzip",
-        );
-    }
-
-    #[tokio::test]
-    async fn by_an_error_in_the_stream() {
-        let error = r#"{"error":{"message":"it broke","type":"internal_error"}}"#;
-        let overload = r#"{"error":{"message":"Engine overloaded","code":503}}"#;
-        let start = Script::sse().token("a").token("b");
-        for (script, failure, said) in [
-            (
-                Script::sse().data(error).done().end(),
-                Failure::ApiError,
-                "it broke",
-            ),
-            (
-                start.clone().data(error).done().end(),
-                Failure::ApiError,
-                "it broke",
-            ),
-            (
-                start.clone().finish_reason().data(error).end(),
-                Failure::ApiError,
-                "it broke",
-            ),
-            (
-                start.clone().finish_reason().done().data(error).end(),
-                Failure::ApiError,
-                "it broke",
-            ),
-            (
-                start.clone().finish_reason().wait(ms(50)).data(error).hold(),
-                Failure::ApiError,
-                "it broke",
-            ),
-            (
-                Script::sse().data(overload).end(),
-                Failure::Overloaded,
-                "Engine overloaded",
-            ),
-            (
-                start.clone().data(overload).hold(),
-                Failure::Overloaded,
-                "Engine overloaded",
-            ),
-            (
-                start.clone().chunk("event: error\ndata: it broke\n\n").hold(),
-                Failure::ApiError,
-                "it broke",
-            ),
-            (
-                start
-                    .clone()
-                    .chunk("error: {\"code\":500,\"message\":\"it broke\"}\n\n")
-                    .hold(),
-                Failure::ApiError,
-                "it broke",
-            ),
-            (
-                start
-                    .clone()
-                    .data(r#"{"object":"error","message":"it broke","code":400}"#)
-                    .hold(),
-                Failure::ApiError,
-                "it broke",
-            ),
-            // Without its blank line, at the end of the body.
-            (
-                start.clone().chunk(format!("data: {error}")).end(),
-                Failure::ApiError,
-                "it broke",
-            ),
-            // What comes after the error does not matter, in the same read or not.
-            (
-                start
-                    .clone()
-                    .chunk(format!("data: {error}\n\ndata: nonsense\n\n"))
-                    .end(),
-                Failure::ApiError,
-                "it broke",
-            ),
-            (
-                start.clone().data(error).wait(ms(30)).data("nonsense").end(),
-                Failure::ApiError,
-                "it broke",
-            ),
-        ] {
-            assert_failed(&outcome_of(script).await, failure, said);
-        }
-        let server = Server::playing(
-            Script::ndjson()
-                .line(r#"{"message":{"content":"a"},"done":false}"#)
-                .line(r#"{"error":"runner process has terminated"}"#)
-                .hold(),
-        );
-        let (failure, record) = fails(&ollama(server.address), SHORT).await;
-        assert_eq!(failure, Failure::ApiError);
-        assert_eq!(record.detail.as_deref(), Some("runner process has terminated"));
-        assert_eq!(record.timeline.deltas, 1);
-    }
-
-    #[tokio::test]
-    async fn of_bytes_that_are_not_the_protocol() {
-        for (what, script) in [
-            ("no JSON", Script::sse().data("{\"choices\":").token("a").ending()),
-            ("an array", Script::sse().data("[]").hold()),
-            ("wrong types", Script::sse().data(r#"{"choices":7}"#).hold()),
-            (
-                "not UTF-8",
-                Script::sse()
-                    .chunk(b"data: {\"choices\":[{\"delta\":{\"content\":\"\xff\xfe\"}}]}\n\n")
-                    .hold(),
-            ),
-            (
-                "after the end marker",
-                Script::sse().token("a").finish_reason().data("nonsense").hold(),
-            ),
-            (
-                "no chunk size",
-                Script::sse().token("a").send("zz\r\nhello\r\n").hold(),
-            ),
-            (
-                "no chunk's end",
-                Script::sse().token("a").send("5\r\nhelloXX").hold(),
-            ),
-            ("SSH", Script::new().send("SSH-2.0-OpenSSH_9.2\r\n").hold()),
-            ("TLS", Script::new().send(b"\x15\x03\x01\x00\x02\x02\x46").hold()),
-            ("noise", Script::new().send(b"\x00\xff\x00\xff\r\n\r\n").hold()),
-            (
-                "an endless head",
-                Script::new()
-                    .send("HTTP/1.1 200 OK\r\n")
-                    .forever(b"X-Y: z\r\n".repeat(100), ms(0)),
-            ),
-        ] {
-            let (outcome, record) = outcome_of(script).await;
-            assert_eq!(outcome, Outcome::Failed(Failure::Malformed), "{what}: {record:?}");
-        }
-    }
-
+    /// What came before the connection broke is measured all the same.
     #[tokio::test]
     async fn of_a_body_that_breaks_off() {
-        let start = Script::sse().token("a").token("b");
-        let length = head("200 OK", "text/event-stream", "Content-Length: 1000");
-        let until_close = head("200 OK", "text/event-stream", "Connection: close");
-        let frame = format!("data: {}\n\n", token("a"));
-        for (what, script, failure) in [
-            ("a clean end", start.clone().end(), Failure::Truncated),
-            ("an empty body", Script::sse().end(), Failure::Truncated),
-            (
-                "a body of no length",
-                plain("200 OK", "text/event-stream", ""),
-                Failure::Truncated,
-            ),
-            (
-                "half a frame",
-                start.clone().chunk("data: {\"choi").end(),
-                Failure::Truncated,
-            ),
-            (
-                "usage and no marker",
-                start.clone().usage(3, 2).end(),
-                Failure::Truncated,
-            ),
-            (
-                "closed without chunks",
-                Script::new().send(&until_close).send(&frame).close(),
-                Failure::Truncated,
-            ),
-            (
-                "reset",
-                start.clone().wait(ms(30)).reset(),
-                Failure::ConnectionLost,
-            ),
-            ("no last chunk", start.clone().close(), Failure::ConnectionLost),
-            (
-                "half a chunk",
-                start.clone().send("50\r\ndata: {").close(),
-                Failure::ConnectionLost,
-            ),
-            (
-                "too short",
-                Script::new().send(&length).send(&frame).close(),
-                Failure::ConnectionLost,
-            ),
-        ] {
-            let (outcome, record) = outcome_of(script).await;
-            assert_eq!(outcome, Outcome::Failed(failure), "{what}: {record:?}");
-        }
-        // What came before is measured all the same.
-        let (_, record) = outcome_of(start.wait(ms(30)).reset()).await;
+        let (outcome, record) = outcome_of(Script::sse().token("a").token("b").wait(ms(30)).reset()).await;
+        assert_eq!(outcome, Outcome::Failed(Failure::ConnectionLost));
         assert_eq!(record.timeline.deltas, 2);
         assert!(Measurement::of(&record).ttft.is_some());
     }
 
     #[tokio::test]
-    async fn of_answers_that_say_nothing() {
+    async fn of_answers_whose_usage_comes_late() {
+        let start = Script::sse().token("a").finish_reason();
         for script in [
-            Script::sse().ending(),
-            Script::sse().done().end(),
-            Script::sse().role().finish_reason().usage(5, 3).done().end(),
-            Script::sse().data(r#"{"choices":[],"usage":null}"#).ending(),
-        ] {
-            assert_failed(&outcome_of(script).await, Failure::Empty, "");
-        }
-    }
-
-    #[tokio::test]
-    async fn of_answers_that_are_whole() {
-        let start = Script::sse().token("a").token("b");
-        let mut early_hints = start.clone().ending();
-        early_hints.steps.insert(
-            0,
-            Step::Send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".to_vec()),
-        );
-        let http_1_0 = Script::new()
-            .send("HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-            .send(format!("data: {}\n\n", token("a")))
-            .send(format!("data: {}\n\ndata: [DONE]\n\n", token("b")))
-            .close();
-        for (what, script, usage) in [
-            ("no [DONE]", start.clone().finish_reason().end(), false),
-            (
-                "trailers",
-                start.clone().done().send("0\r\nX-Trace: 1\r\n\r\n"),
-                false,
-            ),
-            ("early hints", early_hints, false),
-            ("HTTP/1.0", http_1_0, false),
-            ("no finish_reason", start.clone().done().end(), false),
-            (
-                "reset after the end",
-                start.clone().finish_reason().reset(),
-                false,
-            ),
-            ("cut after the end", start.clone().finish_reason().close(), false),
-            (
-                "no blank line at the end",
-                start.clone().finish_reason().chunk("data: [DONE]").end(),
-                false,
-            ),
-            (
-                "late usage",
-                start
-                    .clone()
-                    .finish_reason()
-                    .wait(ms(100))
-                    .usage(3, 2)
-                    .done()
-                    .end(),
-                true,
-            ),
-            (
-                "usage after [DONE]",
-                start.clone().finish_reason().done().usage(3, 2).end(),
-                true,
-            ),
+            start.clone().wait(ms(100)).usage(3, 2).done().end(),
+            start.done().usage(3, 2).end(),
         ] {
             let (outcome, record) = outcome_of(script).await;
-            assert_eq!(outcome, Outcome::Ok, "{what}: {record:?}");
-            assert_eq!(
-                (record.timeline.deltas, record.usage.output.is_some()),
-                (2, usage),
-                "{what}"
-            );
+            assert_eq!(outcome, Outcome::Ok);
+            assert_eq!(record.usage.output, Some(Tokens(2)));
         }
     }
 
@@ -1098,124 +594,6 @@ mod outcomes {
     }
 }
 
-mod endpoints_words {
-    use super::*;
-
-    fn with_secrets(server: &Server) -> Target {
-        let secret = |value: &str| Secret::Inline(value.into());
-        Target {
-            authorization: Some(Authorization {
-                scheme: Some("Bearer".into()),
-                credentials: secret("sk-abcdef"),
-            }),
-            headers: vec![
-                Header {
-                    name: "X-Key".into(),
-                    value: secret("hunter2 the  second"),
-                },
-                // One secret may begin like another.
-                Header {
-                    name: "X-Long".into(),
-                    value: secret("sk-abcdef-and-more"),
-                },
-            ],
-            ..target(server.address)
-        }
-    }
-
-    #[tokio::test]
-    async fn are_rid_of_our_secrets() {
-        let echo =
-            |request: &Served| format!("you sent {:?} {}", request.head, request.header("x-key").unwrap());
-        let server = Server::start(move |request| {
-            let said = echo(request);
-            let error = serde_json::json!({ "error": { "message": said } }).to_string();
-            match request.number {
-                0 => Script::plain("401 Unauthorized", "application/json", &error),
-                1 => Script::plain("500 Oops", "text/plain", &said),
-                2 => Script::plain("200 OK", "text/html", &said),
-                3 => Script::sse().token("a").data(&error).end(),
-                _ => Script::sse()
-                    .data(&serde_json::json!({ "choices": said }).to_string())
-                    .end(),
-            }
-        });
-        let target = with_secrets(&server);
-        for number in 0..5 {
-            let (_, record) = fails(&target, SHORT).await;
-            let detail = record.detail.unwrap();
-            for secret in ["sk-abcdef", "hunter2", "and-more", "second"] {
-                assert!(!detail.contains(secret), "{number}: {detail}");
-            }
-            assert!(!format!("{:?}", endpoint(&target)).contains("hunter2"));
-        }
-    }
-
-    #[tokio::test]
-    async fn are_bounded_and_fit_for_a_line() {
-        let long = "é\u{1b}[31m\r\n".repeat(100_000);
-        for script in [
-            Script::plain("500 Oops", "text/plain", &long),
-            Script::plain("200 OK", "text/html", &long),
-            Script::sse()
-                .data(&serde_json::json!({ "error": long }).to_string())
-                .end(),
-            Script::sse()
-                .data(&serde_json::json!({ "choices": long }).to_string())
-                .end(),
-        ] {
-            // `ask` asserts the bounds.
-            let (outcome, record) = outcome_of(script).await;
-            assert!(matches!(outcome, Outcome::Failed(_)));
-            assert!(record.detail.unwrap().len() > 20);
-        }
-    }
-
-    #[tokio::test]
-    async fn that_never_end_cost_bounded_memory() {
-        let before = peak_memory();
-        let megabyte = vec![b'x'; 1 << 20];
-        for (script, target_of) in [
-            (
-                Script::sse().forever(chunk(&megabyte), ms(0)),
-                target as fn(_) -> _,
-            ),
-            (
-                Script::sse()
-                    .send(chunk("data: "))
-                    .forever(chunk(&megabyte), ms(0)),
-                target,
-            ),
-            (Script::ndjson().forever(chunk(&megabyte), ms(0)), ollama),
-            (Script::ok("text/html").forever(chunk(&megabyte), ms(0)), target),
-        ] {
-            let html = format!("{:?}", script.steps[0]).contains("116, 101, 120, 116, 47, 104");
-            let server = Server::playing(script);
-            let (failure, _) = fails(&target_of(server.address), PATIENT).await;
-            assert_eq!(
-                failure,
-                if html {
-                    Failure::ContentType
-                } else {
-                    Failure::Malformed
-                }
-            );
-            let served = server.sees(|served| served[0].gone.is_some()).await;
-            // What is over the cap is what socket buffers hold.
-            assert!(served[0].written < 32 << 20, "{}", served[0].written);
-        }
-        let grown = peak_memory() - before;
-        assert!(grown < 64 << 20, "{grown} bytes");
-    }
-
-    /// The largest resident size that this process has had, in bytes.
-    fn peak_memory() -> usize {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
-    }
-}
-
 mod exactly_one_record {
     use super::*;
 
@@ -1235,7 +613,11 @@ mod exactly_one_record {
         let target = target(server.address);
         let endpoint = endpoint(&target);
         let mut reached = [0; 4];
-        for step in 0..80_u64 {
+        // On a starved machine it takes longer until one lives to its end.
+        for step in (0..80_u64).chain((80..2000).step_by(20)) {
+            if step >= 80 && reached.iter().all(|&times| times > 0) {
+                break;
+            }
             let request = request(&endpoint, &target, PATIENT);
             let in_flight = std::sync::Arc::clone(&request.in_flight);
             let (deliver, mut records) = unbounded_channel();
@@ -1320,12 +702,4 @@ mod exactly_one_record {
         // The gate is free again.
         assert_eq!(ask_again(&endpoint, &target, PATIENT).await.outcome, Outcome::Ok);
     }
-
-    /// The configuration does not let these through; they make a request panic when it adds them to its start.
-    const NO_CLOCK_CAN_HOLD: Timeouts = Timeouts {
-        connect: Duration::MAX,
-        first_token: Duration::MAX,
-        stall: Duration::MAX,
-        total: Duration::MAX,
-    };
 }

@@ -4,6 +4,7 @@
 
 mod error;
 mod phases;
+mod redaction;
 mod resolver;
 mod tls;
 
@@ -16,7 +17,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
@@ -31,7 +31,7 @@ pub use self::{
     phases::{LONG_WAY, Marks, Way},
     tls::TlsError,
 };
-use self::{phases::MarkConnecting, resolver::MarkingResolver};
+use self::{phases::MarkConnecting, redaction::Redaction, resolver::MarkingResolver};
 use crate::{
     clock::unix_now,
     config::{
@@ -51,8 +51,7 @@ pub struct Client {
     unpooled: Option<reqwest::Client>,
     url: url::Url,
     headers: HeaderMap,
-    /// Not to be shown; the longest first.
-    secrets: Vec<Secret>,
+    redaction: Redaction,
     far: Arc<AtomicBool>,
 }
 
@@ -90,7 +89,7 @@ impl Client {
             },
             url,
             headers: headers(target, dialect, user_agent)?,
-            secrets: secrets(target),
+            redaction: Redaction(secret_forms(target)),
             far: Arc::default(),
         })
     }
@@ -132,14 +131,9 @@ impl Client {
         request
     }
 
-    /// Takes secrets out of text that an endpoint sent: servers echo headers.
-    pub fn redact(&self, mut text: String) -> String {
-        for secret in self.secrets.iter().map(Secret::expose) {
-            if text.contains(secret) {
-                text = text.replace(secret, "<secret>");
-            }
-        }
-        text
+    /// Takes secrets out of text that an endpoint sent.
+    pub fn redact(&self, text: String) -> String {
+        self.redaction.apply(text)
     }
 }
 
@@ -228,30 +222,26 @@ fn sensitive(text: &str, name: &str) -> Result<HeaderValue, ClientError> {
     Ok(value)
 }
 
-/// What must not be shown. Very short values are left: they would make holes in every text.
-pub fn secrets(target: &Target) -> Vec<Secret> {
+/// What must not be shown, in every form in which an endpoint may send it back.
+pub fn secret_forms(target: &Target) -> Vec<String> {
     let authorization = target
         .authorization
         .iter()
         .map(|authorization| &authorization.credentials);
     let headers = target.headers.iter().map(|header| &header.value);
     let login = target.reach.proxy.iter().filter_map(|proxy| proxy.login.as_ref());
-    let passwords = login.clone().map(|login| &login.password);
+    let passwords = login.clone().map(|login| login.password.expose());
     // A proxy that repeats what it was sent repeats this.
-    let basic = login.map(|login| {
-        let pair = format!("{}:{}", login.username, login.password.expose());
-        Secret::Inline(BASE64_STANDARD.encode(pair))
-    });
-    let mut secrets: Vec<Secret> = authorization
-        .chain(headers)
-        .chain(passwords)
-        .filter(|secret| secret.expose().len() >= 4)
-        .cloned()
-        .chain(basic)
+    let pairs: Vec<_> = login
+        .map(|login| format!("{}:{}", login.username, login.password.expose()))
         .collect();
-    // The longest first: a secret may begin like another, whose removal would leave its end.
-    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
-    secrets
+    let secrets: Vec<_> = authorization
+        .chain(headers)
+        .map(Secret::expose)
+        .chain(passwords)
+        .chain(pairs.iter().map(String::as_str))
+        .collect();
+    redaction::forms(&secrets)
 }
 
 /// A request body whose drop tells that the transport has taken it: then the turn ends.

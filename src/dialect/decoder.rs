@@ -1,5 +1,7 @@
 //! The body of one response → what it means.
 
+use std::fmt::{self, Write as _};
+
 use super::{
     Delta, Dialect, anthropic_messages, fault::error_frame, gemini, llamacpp_completion, ollama_chat,
     openai_chat, openai_completions, openai_responses, said::Said, tgi_generate, triton_generate,
@@ -15,8 +17,33 @@ use crate::{
 pub enum DecodeError {
     #[error(transparent)]
     Framing(#[from] FramingError),
+    /// Which one, and what is wrong with it.
     #[error("frame {0}: {1}")]
-    Frame(u32, serde_json::Error),
+    Frame(u32, String),
+}
+
+/// The most that is kept of what an error says, in bytes.
+const LONGEST_ERROR: usize = 16 << 10;
+
+/// The beginning of what an error says: it may quote a frame that is megabytes long.
+fn in_brief(error: &serde_json::Error) -> String {
+    struct Brief(String);
+    impl fmt::Write for Brief {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let room = LONGEST_ERROR.saturating_sub(self.0.len());
+            self.0
+                .push_str(text.get(..text.floor_char_boundary(room)).unwrap_or_default());
+            if text.len() > room {
+                Err(fmt::Error)
+            } else {
+                Ok(())
+            }
+        }
+    }
+    let mut brief = Brief(String::new());
+    // It stops where there is no more room.
+    write!(brief, "{error}").ok();
+    brief.0
 }
 
 /// Decodes the body of one response.
@@ -77,7 +104,7 @@ impl Decoder {
             if undecodable.is_none() {
                 match meaning.of(frame) {
                     Ok(delta) => each(delta),
-                    Err(error) => undecodable = Some(DecodeError::Frame(*frames, error)),
+                    Err(error) => undecodable = Some(DecodeError::Frame(*frames, in_brief(&error))),
                 }
             }
         });

@@ -31,8 +31,11 @@ pub enum FramingError {
 /// within the 8 MiB that a request may take.
 pub const MAX_FRAME: usize = 3 << 19;
 
+/// A buffer larger than this is given back once it is empty.
+const KEPT: usize = 64 << 10;
+
 /// The most frames of one response; more would not fit the memory that a request may take.
-pub const MAX_FRAMES: u32 = 1 << 18;
+pub const MAX_FRAMES: u32 = 1 << 17;
 
 /// Which framing a dialect uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +103,15 @@ fn append(buffer: &mut Vec<u8>, piece: &[u8]) {
     buffer.extend_from_slice(piece);
 }
 
+/// Empties a buffer, and gives back what a usual frame does not need.
+fn empty(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > KEPT {
+        *buffer = Vec::new();
+    } else {
+        buffer.clear();
+    }
+}
+
 /// A line that may come in pieces, bounded.
 #[derive(Debug, Default)]
 struct LineBuffer(Vec<u8>);
@@ -125,7 +137,7 @@ impl LineBuffer {
         }
         self.keep(piece)?;
         let used = use_line(&self.0);
-        self.0.clear();
+        empty(&mut self.0);
         Ok(used)
     }
 }

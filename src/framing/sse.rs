@@ -4,7 +4,7 @@
 
 use memchr::{memchr, memchr2};
 
-use super::{Frame, FramingError, LineBuffer, MAX_FRAME, append};
+use super::{Frame, FramingError, LineBuffer, MAX_FRAME, append, empty};
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 const MAX_NAME: usize = 256;
@@ -57,7 +57,9 @@ impl SseDecoder {
         let last = std::mem::take(&mut self.line.0);
         let begun = &mut self.begun;
         // What is left is shorter than a whole event may be, or it would have been an error before.
-        if last.is_empty() || self.event.line(strip_bom(&last, begun), each).is_ok() {
+        let fits = last.is_empty() || self.event.line(strip_bom(&last, begun), each).is_ok();
+        drop(last);
+        if fits {
             self.event.dispatch(true, each);
         }
     }
@@ -120,7 +122,7 @@ impl Event {
             });
         }
         self.name.clear();
-        self.data.clear();
+        empty(&mut self.data);
         self.any = false;
     }
 }

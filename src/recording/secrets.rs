@@ -15,20 +15,8 @@ pub(super) struct Secrets(Vec<Vec<u8>>);
 
 impl Secrets {
     pub(super) fn of(target: &Target) -> Self {
-        let mut forms = Vec::new();
-        for secret in client::secrets(target) {
-            let plain = secret.expose();
-            forms.push(plain.as_bytes().to_vec());
-            let quoted = serde_json::Value::from(plain).to_string();
-            let escaped = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-            let escaped = escaped.unwrap_or(plain).to_owned();
-            forms.push(escaped.replace('/', "\\/").into_bytes());
-            forms.push(escaped.into_bytes());
-        }
-        forms.sort_unstable();
-        forms.dedup();
-        forms.retain(|form| form.len() >= SHORTEST);
-        Self(forms)
+        let forms = client::secret_forms(target);
+        Self(forms.into_iter().map(String::into_bytes).collect())
     }
 
     /// Overwrites secrets in `bytes`, which may end in the middle of one; whether there were any.
