@@ -114,6 +114,35 @@ fn real_names_that_do_not_resolve() {
 
 #[test]
 #[ignore = "needs root for network namespaces: run tests/run.sh"]
+fn real_name_servers_that_say_nothing_cost_a_thread_a_name() {
+    let link = Link::new();
+    link.server.sh("iptables -A INPUT -p udp -j DROP");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("probes.yaml");
+    let text = "targets: [{ name: far, url: 'http://llm.test/v1', api: openai_chat, model: m }]\n\
+                probes: [{ name: p, concurrency: 100, timeouts: { connect: 4s } }]\n";
+    fs::write(&config, text).unwrap();
+    let program = process::program();
+    let resolver = [(
+        "resolv.conf",
+        "nameserver 10.77.0.2\noptions timeout:30 attempts:1\n",
+    )];
+    let mut command = link.client.command(Path::new(program.get_program()), &resolver);
+    command
+        .arg("once")
+        .arg(format!("--config.file={}", config.display()));
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    // All hundred have asked long before their deadline.
+    std::thread::sleep(Duration::from_secs(2));
+    let threads = fs::read_dir(format!("/proc/{}/task", child.id()))
+        .unwrap()
+        .count();
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert!(threads < 50, "{threads} threads");
+}
+
+#[test]
+#[ignore = "needs root for network namespaces: run tests/run.sh"]
 fn real_names_with_several_addresses() {
     const TWO: &[IpAddr] = &[
         IpAddr::V4(Ipv4Addr::new(10, 77, 0, 3)),

@@ -141,10 +141,7 @@ fn build(target: &Target, connection: Connection, blocking: &Handle) -> Result<r
     let reach = &target.reach;
     let tls = tls::config(target.url.scheme() == "https", target.http, &reach.tls)?;
     let named = reach.tls.server_name.as_ref().and(target.url.host());
-    let resolver = MarkingResolver {
-        runtime: blocking.clone(),
-        instead: named.map(|host| host.to_owned()),
-    };
+    let resolver = MarkingResolver::new(blocking.clone(), named.map(|host| host.to_owned()));
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()

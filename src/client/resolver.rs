@@ -1,19 +1,60 @@
 //! Names become addresses, and it is marked how long that took.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 use url::Host;
 
 use super::phases::{Way, current};
 
-/// Resolves names with the system's resolver, on threads of the runtime that does not measure.
+/// Resolves names with the system's resolver, on threads of the runtime that does not measure. Requests that ask
+/// for a name that is being looked up wait for that look-up: a name server that does not answer holds one
+/// thread a name, not one a request.
 #[derive(Debug)]
 pub(super) struct MarkingResolver {
-    pub(super) runtime: Handle,
+    runtime: Handle,
     /// Resolved in place of every name: where the URL carries the name that TLS is to verify.
-    pub(super) instead: Option<Host<String>>,
+    instead: Option<Host<String>>,
+    under_way: Arc<Mutex<HashMap<String, watch::Receiver<Option<Found>>>>>,
+}
+
+/// What a look-up found.
+type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
+
+impl MarkingResolver {
+    pub(super) fn new(runtime: Handle, instead: Option<Host<String>>) -> Self {
+        Self {
+            runtime,
+            instead,
+            under_way: Arc::default(),
+        }
+    }
+
+    fn look_up(&self, host: String) -> watch::Receiver<Option<Found>> {
+        let mut under_way = lock(&self.under_way);
+        if let Some(found) = under_way.get(&host) {
+            return found.clone();
+        }
+        let (tell, found) = watch::channel(None);
+        under_way.insert(host.clone(), found.clone());
+        let under_way = Arc::clone(&self.under_way);
+        self.runtime.spawn_blocking(move || {
+            let addresses = (host.as_str(), 0).to_socket_addrs();
+            lock(&under_way).remove(&host);
+            tell.send_replace(Some(addresses.map(Iterator::collect).map_err(Arc::new)));
+        });
+        found
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Resolve for MarkingResolver {
@@ -27,7 +68,7 @@ impl Resolve for MarkingResolver {
             let addresses: Addrs = Box::new(std::iter::once(SocketAddr::new(address, 0)));
             return Box::pin(std::future::ready(Ok(addresses)));
         }
-        let runtime = self.runtime.clone();
+        let mut look_up = self.look_up(host);
         Box::pin(async move {
             let marks = current();
             let mark = |set: &dyn Fn(&mut Way)| {
@@ -37,15 +78,17 @@ impl Resolve for MarkingResolver {
             };
             let began = Instant::now();
             mark(&|way| way.is_resolving = true);
-            let resolved = runtime
-                .spawn_blocking(move || Ok((host.as_str(), 0).to_socket_addrs()?.collect()))
-                .await?;
+            let found = look_up.wait_for(Option::is_some).await;
+            let resolved = match found.ok().and_then(|found| (*found).clone()) {
+                Some(found) => found.map_err(|error| io::Error::new(error.kind(), error.to_string())),
+                None => Err(io::Error::other("the look-up was given up")),
+            };
             let took = began.elapsed();
             mark(&|way| {
                 way.is_resolving = false;
                 way.dns_failed = resolved.is_err();
             });
-            let addresses: Vec<SocketAddr> = resolved.map_err(|error: std::io::Error| error)?;
+            let addresses = resolved?;
             mark(&|way| {
                 way.dns = Some(way.dns.unwrap_or_default() + took);
                 way.addresses = addresses.iter().map(SocketAddr::ip).collect();
