@@ -4,9 +4,11 @@ use std::{future::Future, sync::Arc};
 
 use llm_probe_exporter::{
     config::{
-        plan::{Authorization, Target, Timeouts},
+        plan::{Authorization, Probe, Target, Timeouts},
         secret::Secret,
     },
+    expect::Expect,
+    load::Volume,
     outcome::{Invalid, Outcome},
     record::Record,
 };
@@ -19,7 +21,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::support::{
-    engine::{NO_CLOCK_CAN_HOLD, PATIENT, SHORT, ask, ask_again, endpoint, request, target},
+    engine::{
+        NO_CLOCK_CAN_HOLD, PATIENT, SHORT, ask, ask_again, burst, endpoint, fire, probe, request, step,
+        target,
+    },
     ms,
     script::{Script, head},
     server::{Server, black_hole, closed_port},
@@ -29,6 +34,17 @@ pub(crate) async fn name_that_does_not_resolve() -> Record {
     let mut nowhere = target(closed_port());
     nowhere.url = "http://nobody.invalid/v1".parse().unwrap();
     ask(&nowhere, PATIENT).await
+}
+
+/// A burst of one: what is expected belongs to the probe.
+pub(crate) async fn not_as_expected(expect: Expect) -> Record {
+    let server = Server::playing(Script::answer(2, ms(0)));
+    let probe = Probe {
+        expect: Some(expect),
+        ..probe(target(server.address))
+    };
+    let (judged, _) = fire(burst(probe, step(1, Volume::Requests(1)))).await;
+    judged[0].record.clone()
 }
 
 pub(crate) async fn nobody_listens() -> Record {

@@ -4,8 +4,10 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use h2::Reason;
 use llm_probe_exporter::{
+    expect::Expect,
     outcome::{Failure, Invalid, Outcome},
     record::Record,
+    units::Tokens,
 };
 
 use super::{
@@ -158,6 +160,7 @@ pub(crate) fn rows() -> Vec<Row> {
         connecting(),
         deadlines(),
         refusals(),
+        expectations(),
         streams(),
         broken(),
         nonsense(),
@@ -387,6 +390,32 @@ fn refusals() -> Vec<Row> {
             "",
             "no such model",
             Script::plain("200 OK", JSON, r#"{"error":"no such model"}"#),
+        ),
+    ]
+}
+
+/// A stream without a fault, and a probe that wants something else.
+fn expectations() -> Vec<Row> {
+    vec![
+        Row::fails(
+            "answers well, but not what the probe expects",
+            Failure::UnexpectedOutput,
+        )
+        .own(
+            "other words",
+            "does not contain",
+            elsewhere::not_as_expected(Expect {
+                contains: Some("Paris".into()),
+                ..Expect::default()
+            }),
+        )
+        .own(
+            "fewer tokens",
+            "has 2 output tokens, fewer than 3",
+            elsewhere::not_as_expected(Expect {
+                min_output_tokens: Some(Tokens(3)),
+                ..Expect::default()
+            }),
         ),
     ]
 }
