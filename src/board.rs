@@ -199,7 +199,8 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
     );
 }
 
-fn log_skip(watched: &Watched, skip: Skip, bursts: u32) {
+/// A burst that was due and not fired.
+pub fn log_skip(watched: &Watched, skip: Skip, bursts: u32) {
     let key = watched.series.key();
     tracing::info!(
         probe = %key.probe,

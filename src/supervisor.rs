@@ -8,7 +8,10 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, mpsc::UnboundedSender},
+    sync::{
+        Semaphore,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    },
     time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,6 +39,22 @@ pub struct Shared {
     pub events: UnboundedSender<Event>,
     /// Where responses are recorded: room for their bytes.
     pub recording: Option<Room>,
+}
+
+impl Shared {
+    /// For the probes of `plan`, with metrics of their own, and where they will tell what happens.
+    pub fn new(plan: &Plan, blocking: &Handle) -> (Self, UnboundedReceiver<Event>) {
+        let (events, told) = unbounded_channel();
+        let shared = Self {
+            metrics: Metrics::new(&plan.global().labels),
+            lag: Lag::default(),
+            gate: Gate::default(),
+            blocking: blocking.clone(),
+            events,
+            recording: None,
+        };
+        (shared, told)
+    }
 }
 
 /// The probes of a plan.

@@ -4,15 +4,11 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use tokio::sync::mpsc::unbounded_channel;
 
 use super::{CliError, ConfigArgs, LimitArgs, print};
 use crate::{
     config::plan::{Plan, Probe, Series},
-    gate::Gate,
-    lag::Lag,
     load::Volume,
-    metrics::Metrics,
     prompt::Source,
     runtime::Runtimes,
     supervisor::{Shared, Supervisor},
@@ -34,21 +30,10 @@ const DAY: f64 = 24.0 * HOUR;
 impl CheckArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let plan = self.config.read()?;
-        let metrics = Metrics::new(&plan.global().labels);
-        let (events, _) = unbounded_channel();
+        let (shared, _) = Shared::new(&plan, runtimes.service.handle());
         // Sets up what `serve` would, which says whether certificates and keys are fit for use.
-        let supervisor = Supervisor::new(
-            &plan,
-            &Shared {
-                metrics: metrics.clone(),
-                lag: Lag::default(),
-                gate: Gate::default(),
-                blocking: runtimes.service.handle().clone(),
-                events,
-                recording: None,
-            },
-        )?;
-        let samples = metrics.samples();
+        let supervisor = Supervisor::new(&plan, &shared)?;
+        let samples = shared.metrics.samples();
         print(&format!(
             "{}\n{}",
             table(&plan),

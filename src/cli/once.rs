@@ -11,10 +11,7 @@ use std::{
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::{
-    sync::mpsc::{UnboundedReceiver, unbounded_channel},
-    time::Instant,
-};
+use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use super::{
     CliError, ConfigArgs, print,
@@ -22,11 +19,8 @@ use super::{
     serve::{shutdown_signal, watch_lag},
 };
 use crate::{
-    board::log_request,
+    board::{log_request, log_skip},
     config::plan::Plan,
-    gate::Gate,
-    lag::Lag,
-    metrics::Metrics,
     recording::Recorder,
     report::Report,
     runner::{Event, What},
@@ -120,21 +114,15 @@ impl OnceArgs {
             .load()?
             .only(&self.probes)
             .map_err(|unknown| CliError::usage(anyhow!("{unknown}")))?;
-        let metrics = Metrics::new(&plan.global().labels);
-        let (events, told) = unbounded_channel();
-        let shared = Shared {
-            metrics: metrics.clone(),
-            lag: Lag::default(),
-            gate: Gate::default(),
-            blocking: runtimes.service.handle().clone(),
-            events,
-            recording: self.record.as_ref().map(|_| Room::default()),
-        };
+        let (mut shared, told) = Shared::new(&plan, runtimes.service.handle());
+        shared.recording = self.record.as_ref().map(|_| Room::default());
         let supervisor = Supervisor::new(&plan, &shared)?;
         let create = |path| Recorder::create(path, Instant::now());
         let recorder = self.record.as_deref().map(create).transpose();
         let recorder = recorder.map_err(CliError::usage)?;
-        let beating = runtimes.measure.spawn(watch_lag(shared.lag.clone(), metrics));
+        let beating = runtimes
+            .measure
+            .spawn(watch_lag(shared.lag.clone(), shared.metrics.clone()));
         drop(shared);
         let progress = progress(&plan);
         let output = self.output;
@@ -221,16 +209,7 @@ async fn collect(
                 }
                 reports.push(report);
             }
-            What::Skipped(skip, _) => {
-                let key = watched.series.key();
-                tracing::warn!(
-                    probe = %key.probe,
-                    target = %key.target,
-                    concurrency = key.concurrency,
-                    reason = skip.as_str(),
-                    "burst skipped"
-                );
-            }
+            What::Skipped(skip, bursts) => log_skip(&watched, skip, bursts),
             What::Armed | What::NextDue(_) => {}
         }
     }

@@ -14,7 +14,7 @@ use tokio::{
     net::TcpListener,
     runtime::Handle,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc::unbounded_channel, watch},
+    sync::watch,
     task::JoinHandle,
     time::timeout,
 };
@@ -25,7 +25,6 @@ use crate::{
     board::Board,
     clock::unix_now,
     config::plan::Plan,
-    gate::Gate,
     lag::Lag,
     metrics::Metrics,
     runtime::Runtimes,
@@ -112,23 +111,14 @@ pub(super) struct Exporter {
 impl Exporter {
     /// Sets up probes, metrics and books; the books are kept on the service runtime.
     pub(super) fn new(plan: &Plan, runtimes: &Runtimes) -> Result<Self, CliError> {
-        let metrics = Metrics::new(&plan.global().labels);
-        let (events, told) = unbounded_channel();
-        let shared = Shared {
-            metrics: metrics.clone(),
-            lag: Lag::default(),
-            gate: Gate::default(),
-            blocking: runtimes.service.handle().clone(),
-            events,
-            recording: None,
-        };
+        let (shared, told) = Shared::new(plan, runtimes.service.handle());
         let supervisor = Supervisor::new(plan, &shared)?;
-        metrics.config_loaded(unix_now());
+        shared.metrics.config_loaded(unix_now());
         let board = Board::of(&supervisor);
         let books = runtimes.service.spawn(board.clone().keep(told));
         Ok(Self {
             supervisor,
-            metrics,
+            metrics: shared.metrics,
             board,
             lag: shared.lag,
             books,

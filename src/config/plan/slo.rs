@@ -1,0 +1,95 @@
+//! Service level objectives.
+
+use std::time::Duration;
+
+use crate::{outcome::Failure, units::Ratio};
+
+/// Service level objectives of a series. Without any limit, success alone is judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slo {
+    pub ttft: Option<Duration>,
+    pub ttft_from: TtftFrom,
+    pub ttfo: Option<Duration>,
+    pub itl: Option<Duration>,
+    /// Limit on the longest gap.
+    pub gap: Option<Duration>,
+    /// Limit on the request duration.
+    pub request: Option<Duration>,
+    /// Share of requests that are to be good: above 0, below 1.
+    pub objective: Ratio,
+    pub alert: Alert,
+    /// Failures that are not judged.
+    pub excuse: Vec<Failure>,
+    pub withheld: Withheld,
+}
+
+impl Default for Slo {
+    /// What holds where no `slo` is given: success alone, and nobody is alerted.
+    fn default() -> Self {
+        Self {
+            ttft: None,
+            ttft_from: TtftFrom::Start,
+            ttfo: None,
+            itl: None,
+            gap: None,
+            request: None,
+            objective: Ratio::new(0.99).expect("99 % is a share"),
+            alert: Alert::None,
+            excuse: vec![Failure::Unauthorized],
+            withheld: Withheld::Missed,
+        }
+    }
+}
+
+/// Which time to first token the limit is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TtftFrom {
+    Start,
+    Connected,
+}
+
+impl TtftFrom {
+    /// As written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Connected => "connected",
+        }
+    }
+}
+
+/// Whom a missed objective alerts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Alert {
+    Page,
+    Ticket,
+    None,
+}
+
+impl Alert {
+    /// The value of the label `alert`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Ticket => "ticket",
+            Self::None => "none",
+        }
+    }
+}
+
+/// How bursts count that were due and withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    Missed,
+    Ignore,
+}
+
+impl Withheld {
+    /// As written in the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missed => "missed",
+            Self::Ignore => "ignore",
+        }
+    }
+}
