@@ -176,8 +176,12 @@ async fn judge_one(
 }
 
 #[tokio::test]
-async fn on_what_no_api_has_words_for() {
+async fn on_what_no_api_has_words_for_in_events() {
     judge(|address| at(OpenaiChat, address), ALIKE).await;
+}
+
+#[tokio::test]
+async fn on_what_no_api_has_words_for_in_lines() {
     judge(|address| at(OllamaChat, address), ALIKE).await;
 }
 
