@@ -255,3 +255,145 @@ fn real_demo_tells_its_story_and_promtool_has_no_finding() {
         String::from_utf8_lossy(&said)
     );
 }
+
+/// The APIs of the llama.cpp server, and the path of the base URL of each.
+const APIS: [(&str, &str); 5] = [
+    ("openai_chat", "/v1"),
+    ("openai_completions", "/v1"),
+    ("openai_responses", "/v1"),
+    ("anthropic_messages", "/v1"),
+    ("llamacpp_completion", ""),
+];
+
+/// For each API a probe of its name, one whose prompt does not fit, and one at a path that the server does not
+/// know.
+fn all_apis(port: u16) -> String {
+    let targets = APIS.map(|(api, base)| {
+        let fields = format!("api: {api}, model: smollm2, body: {{ temperature: 0, ignore_eos: true }}");
+        format!(
+            "
+  - {{ name: {api}, url: 'http://127.0.0.1:{port}{base}', {fields} }}
+  - {{ name: {api}-lost, url: 'http://127.0.0.1:{port}/nowhere{base}', {fields} }}"
+        )
+    });
+    let probes = APIS.map(|(api, _)| {
+        format!(
+            "
+  - {{ name: {api}, targets: [{api}], requests: 3 }}
+  - {{ name: {api}-long, targets: [{api}], prompt: {{ tokens: 9000 }} }}
+  - {{ name: {api}-lost, targets: [{api}-lost] }}"
+        )
+    });
+    format!(
+        "
+targets:{}
+defaults: {{ every: 4s, prompt: {{ text: How does a lighthouse work?, cache: share }}, max_tokens: 12 }}
+probes:{}
+",
+        targets.concat(),
+        probes.concat()
+    )
+}
+
+/// The one burst of a probe, as `once` prints it.
+fn once(config: &str, probe: &str, code: i32) -> serde_json::Value {
+    let output = process::run(&["once", "--output=json", config, probe]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{probe}: {said}");
+    let bursts: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let [burst] = <[_; 1]>::try_from(bursts).unwrap();
+    burst
+}
+
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_server_is_asked_by_each_of_its_apis() {
+    let llama = Llama::start(0, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, all_apis(llama.port)).unwrap();
+    let config = format!("--config.file={}", file.display());
+    let mut predicted = 0;
+    for (api, _) in APIS {
+        let burst = once(&config, api, 0);
+        predicted += burst["output_tokens"].as_u64().unwrap();
+        assert_eq!(burst["output_tokens"], 36, "{burst}");
+        assert_eq!(
+            burst["token_sources"],
+            serde_json::json!({ "usage": 3 }),
+            "{burst}"
+        );
+        assert_eq!(burst["successes"], 3, "{burst}");
+        assert_eq!(
+            llama.metrics().count("llamacpp:tokens_predicted_total", &[]),
+            predicted,
+            "{api}"
+        );
+    }
+    // What is refused generates nothing.
+    for (api, _) in APIS {
+        for (probe, detail) in [("long", "HTTP 400"), ("lost", "HTTP 404")] {
+            let burst = once(&config, &format!("{api}-{probe}"), 3);
+            assert_eq!(
+                burst["failures"],
+                serde_json::json!({ "client_error": 1 }),
+                "{burst}"
+            );
+            assert!(
+                burst["first_failure"].as_str().unwrap().contains(detail),
+                "{burst}"
+            );
+        }
+    }
+    assert_eq!(
+        llama.metrics().count("llamacpp:tokens_predicted_total", &[]),
+        predicted
+    );
+}
+
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_server_counts_and_times_as_each_of_its_apis_says() {
+    let llama = Llama::start(0, 1);
+    let exporter = Exporter::start(&all_apis(llama.port), &[]);
+    exporter.wait_for("each API was asked", |samples| {
+        let asked = |(api, _)| samples.count("bursts_total", &[&format!("probe=\"{api}\"")]) > 0;
+        APIS.into_iter().all(asked)
+    });
+    let (samples, server) = settled(&exporter, &llama);
+    let count = |family: &str, labels: &[&str]| samples.count(family, labels);
+    let llamas = |counter: &str| server.count(&format!("llamacpp:{counter}_total"), &[]);
+    let (predicted, cached) = (llamas("tokens_predicted"), llamas("prompt_tokens_cached"));
+    assert_eq!(count("output_tokens_total", &[]), predicted);
+    assert_eq!(count("cached_prompt_tokens_total", &[]), cached);
+    assert_eq!(
+        count("prompt_tokens_total", &[]),
+        llamas("prompt_tokens") + cached
+    );
+    for (api, _) in APIS {
+        let probe = format!("probe=\"{api}\"");
+        let count = |family: &str, label: &str| count(family, &[&probe, label]);
+        let requests = count("requests_total", "");
+        assert_eq!(count("request_failures_total", ""), 0, "{api}");
+        assert_eq!(count("token_counts_total", "source=\"usage\""), requests, "{api}");
+        assert_eq!(count("output_tokens_total", ""), 12 * requests, "{api}");
+        // The same text for all; the chats put the model's template around it.
+        let prompt = match api {
+            "openai_completions" | "llamacpp_completion" => 6,
+            _ => 36,
+        };
+        assert_eq!(count("prompt_tokens_total", ""), prompt * requests, "{api}");
+        // llama.cpp says in all its APIs but Anthropic's what it spent.
+        let timed = if api == "anthropic_messages" { 0 } else { requests };
+        for phase in ["phase=\"prompt\"", "phase=\"decode\""] {
+            assert_eq!(count("server_phase_seconds_count", phase), timed, "{api} {phase}");
+        }
+        // The rest is transport, and waiting for the others in the server's only slot.
+        let duration = samples.sum("request_duration_seconds_sum", &[&probe]);
+        let spent = samples.sum("server_phase_seconds_sum", &[&probe]);
+        assert!(
+            spent <= duration && (spent > 0.0) == (timed > 0),
+            "{api}: {spent} of {duration}"
+        );
+    }
+}
