@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::units::Seconds;
+use crate::units::{Seconds, Tokens};
 
 /// Reads a frame that is to be a JSON object; serde would take an array for one.
 pub(super) fn object<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, serde_json::Error> {
@@ -34,7 +34,7 @@ where
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Count(pub(super) u64);
 
-const MAX_COUNT: u64 = 1 << 40;
+const MAX_COUNT: u64 = Tokens::MOST.0;
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(number: D) -> Result<Self, D::Error> {
