@@ -83,6 +83,12 @@ pub(super) fn error_frame(event: &[u8], data: &[u8]) -> Option<ApiError> {
     memmem::find(data, b"\"error\"").and_then(|_| fault(data))
 }
 
+/// The error that the end of an answer is: the server gave it up, and says so in nothing but its reason.
+pub(super) fn given_up(finish_reason: &RawValue) -> Option<ApiError> {
+    let reason = finish_reason.get().trim_matches('"');
+    matches!(reason, "error" | "abort").then(|| ApiError::new(format!("finish_reason {reason}")))
+}
+
 fn fault(data: &[u8]) -> Option<ApiError> {
     let fault: Fault<'_> = object(data).ok()?;
     let is_error = |word: Option<&RawValue>| word.is_some_and(|word| word.get() == "\"error\"");
@@ -237,7 +243,7 @@ mod tests {
             ("error", "boom", Some("boom")),
             ("error", "[1]", Some("[1]")),
             ("", r#"{"error":null,"choices":[]}"#, None),
-            ("", r#"{"choices":[{"finish_reason":"error"}]}"#, None),
+            ("", r#"{"choices":[],"status":"error"}"#, None),
             ("", r#"{"choices":[{"delta":{"content":"\"error\""}}]}"#, None),
             (
                 "",
