@@ -13,6 +13,7 @@ use crate::{
     record::Record,
     response::{Head, Read},
     retry_after::retry_after,
+    units::Tokens,
 };
 
 /// How long the body is read after the last thing that the protocol says, for the connection's sake.
@@ -227,15 +228,23 @@ impl Heard {
         if self.error.is_some() {
             return;
         }
-        record.usage.update(delta.usage);
-        record.server_phases.update(delta.server_phases);
+        let mut usage = delta.usage;
+        let is_first = delta.output.is_some() && record.timeline.first.is_none();
         if let Some(output) = delta.output {
-            if record.timeline.first.is_none() {
-                record.first_delta = delta.usage;
-            }
             record.open_reasoning |= output.is_reasoning();
             record.timeline.output(at, output.is_visible());
         }
+        // No tokens, although there was output: the server does not count.
+        if record.timeline.first.is_some() {
+            for usage in [&mut usage, &mut record.usage] {
+                usage.output = usage.output.filter(|&output| output > Tokens(0));
+            }
+        }
+        if is_first {
+            record.first_delta = usage;
+        }
+        record.usage.update(usage);
+        record.server_phases.update(delta.server_phases);
         if delta.finished {
             record.timeline.finished(at);
         }

@@ -237,7 +237,7 @@ impl Tally {
 
     fn success(&mut self, measured: &Measurement, bounds: ErrorBounds) {
         self.successes += 1;
-        self.output_tokens += measured.output_tokens.0;
+        self.output_tokens = self.output_tokens.saturating_add(measured.output_tokens.0);
         *self.token_sources.entry(measured.token_source).or_default() += 1;
         if self.error_bound.is_none_or(|bound| bounds.ttft > bound) {
             self.error_bound = Some(bounds.ttft);

@@ -88,6 +88,9 @@ impl fmt::Display for Seconds {
 pub struct Tokens(pub u64);
 
 impl Tokens {
+    /// More than any request has: what says more is wrong, and sums of it could overflow.
+    pub const MOST: Self = Self(1 << 40);
+
     #[must_use]
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))

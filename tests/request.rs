@@ -112,6 +112,26 @@ mod measured_is_served {
     }
 
     #[tokio::test]
+    async fn without_a_usage_of_nothing() {
+        let zero = |script: Script| script.usage(9, 0);
+        for script in [
+            zero(Script::sse().token("a").token("b")),
+            zero(Script::sse()).token("a").token("b"),
+        ] {
+            let (record, _) = answer_to(script.done().end()).await;
+            let measured = Measurement::of(&record);
+            assert_eq!(
+                (record.usage.prompt, record.usage.output),
+                (Some(Tokens(9)), None)
+            );
+            assert_eq!(
+                (measured.output_tokens, measured.token_source),
+                (Tokens(2), TokenSource::Deltas)
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn when_every_byte_comes_alone() {
         let script = Script::answer(3, ms(20)).dribbling();
         let (record, served) = answer_to(script).await;

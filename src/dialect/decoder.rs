@@ -120,6 +120,9 @@ impl Decoder {
             Err(_) => whole = false,
         });
         if whole && meaning.dialect == Dialect::TritonGenerate {
+            if let Some(transcript) = &mut meaning.transcript {
+                transcript.add(meaning.seen.rest(), true);
+            }
             each(triton_generate::end());
         }
     }

@@ -26,6 +26,18 @@ impl ApiError {
 /// More of an error is not looked into.
 const MAX_ERROR: usize = 64 << 10;
 
+/// What says in the kind of an error that the endpoint has too much to do.
+const OVERLOAD_KINDS: &[&str] = &["overload", "server busy", "server_busy", "unavailable"];
+
+/// The same in its message, which is free text: a tool may be unavailable and a function overload another. The
+/// last two are Triton's and Ollama's, whose errors have nothing but a message.
+const OVERLOAD_MESSAGES: &[&str] = &[
+    "overloaded",
+    "server busy",
+    "maximum queue size",
+    "maximum pending requests",
+];
+
 /// What in an object says that it is an error.
 #[derive(Deserialize)]
 struct Fault<'a> {
@@ -71,6 +83,12 @@ pub(super) fn error_frame(event: &[u8], data: &[u8]) -> Option<ApiError> {
     memmem::find(data, b"\"error\"").and_then(|_| fault(data))
 }
 
+/// The error that the end of an answer is: the server gave it up, and says so in nothing but its reason.
+pub(super) fn given_up(finish_reason: &RawValue) -> Option<ApiError> {
+    let reason = finish_reason.get().trim_matches('"');
+    matches!(reason, "error" | "abort").then(|| ApiError::new(format!("finish_reason {reason}")))
+}
+
 fn fault(data: &[u8]) -> Option<ApiError> {
     let fault: Fault<'_> = object(data).ok()?;
     let is_error = |word: Option<&RawValue>| word.is_some_and(|word| word.get() == "\"error\"");
@@ -99,17 +117,16 @@ pub(super) fn api_error(error: &RawValue, kind: Option<&RawValue>) -> ApiError {
         .get("code")
         .and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
     let kind = kind.as_ref().and_then(Value::as_str);
-    let says_overload = [field("type"), field("code"), field("status"), message, kind]
-        .into_iter()
-        .flatten()
-        .any(|text| {
-            let text = text.to_ascii_lowercase();
-            ["overload", "server busy", "server_busy", "unavailable"]
-                .iter()
-                .any(|word| text.contains(word))
-        });
+    let says = |text: &str, words: &[&str]| {
+        let text = text.to_ascii_lowercase();
+        words.iter().any(|word| text.contains(word))
+    };
+    let kinds = [field("type"), field("code"), field("status"), kind];
+    let overloaded = matches!(code, Some(503 | 529))
+        || kinds.iter().flatten().any(|kind| says(kind, OVERLOAD_KINDS))
+        || message.is_some_and(|message| says(message, OVERLOAD_MESSAGES));
     ApiError {
-        overloaded: says_overload || matches!(code, Some(503 | 529)),
+        overloaded,
         message: message.map_or_else(|| error.to_string(), str::to_owned),
     }
 }
@@ -152,6 +169,27 @@ mod tests {
                 json!({"error": "server busy, please try again.  maximum pending requests exceeded"}),
                 true,
                 "server busy, please try again.  maximum pending requests exceeded",
+            ),
+            (
+                json!({"error": "Exceeds maximum queue size"}),
+                true,
+                "Exceeds maximum queue size",
+            ),
+            // Words of somebody's code and tools are no sign of overload.
+            (
+                json!({"error": {"message": "Function overloading is not supported", "type": "invalid_request_error"}}),
+                false,
+                "Function overloading is not supported",
+            ),
+            (
+                json!({"error": "tool web_search is unavailable"}),
+                false,
+                "tool web_search is unavailable",
+            ),
+            (
+                json!({"error": {"message": "later", "status": "UNAVAILABLE"}}),
+                true,
+                "later",
             ),
             (json!({"error": {"code": "529"}}), true, "{\"code\":\"529\"}"),
             (
@@ -205,7 +243,7 @@ mod tests {
             ("error", "boom", Some("boom")),
             ("error", "[1]", Some("[1]")),
             ("", r#"{"error":null,"choices":[]}"#, None),
-            ("", r#"{"choices":[{"finish_reason":"error"}]}"#, None),
+            ("", r#"{"choices":[],"status":"error"}"#, None),
             ("", r#"{"choices":[{"delta":{"content":"\"error\""}}]}"#, None),
             (
                 "",

@@ -136,7 +136,7 @@ pub(super) fn decode(
     if let Some(candidates) = chunk.candidates {
         for_each(candidates, |candidate: Candidate<'_>| {
             any = true;
-            finished |= candidate.finish_reason.is_some_and(is_something);
+            finished |= candidate.finish_reason.is_some_and(is_end);
             match candidate.content.and_then(|content| content.parts) {
                 Some(parts) => for_each(parts, |part: Part<'_>| {
                     part.hear(said);
@@ -159,11 +159,16 @@ pub(super) fn decode(
     let usage = chunk.usage_metadata.map(|metadata| counted.usage(&metadata));
     Ok(Delta {
         usage: usage.unwrap_or_default(),
+        // Nothing says that it is the last chunk: counts, or an error, may follow.
         finished,
-        last: finished,
         error: blocked,
         ..Delta::default()
     })
+}
+
+/// Some chunks have the reason that means that there is none.
+fn is_end(reason: &RawValue) -> bool {
+    is_something(reason) && reason.get() != "\"FINISH_REASON_UNSPECIFIED\""
 }
 
 impl Part<'_> {

@@ -9,6 +9,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use crate::units::{Seconds, Tokens};
+
 /// Reads a frame that is to be a JSON object; serde would take an array for one.
 pub(super) fn object<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, serde_json::Error> {
     if data.trim_ascii_start().first() == Some(&b'{') {
@@ -32,13 +34,24 @@ where
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Count(pub(super) u64);
 
-const MAX_COUNT: u64 = 1 << 40;
+const MAX_COUNT: u64 = Tokens::MOST.0;
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(number: D) -> Result<Self, D::Error> {
         number.deserialize_any(CountVisitor)
     }
 }
+
+/// A time of the server's, in seconds: `None` where no request can have taken it, so that a broken clock at the
+/// other end does not spoil the sums of histograms.
+pub(super) fn server_time(seconds: f64) -> Option<Seconds> {
+    (0.0..=LONGEST_TIME)
+        .contains(&seconds)
+        .then(|| Seconds::new(seconds))
+}
+
+/// A day.
+const LONGEST_TIME: f64 = 86_400.0;
 
 struct CountVisitor;
 

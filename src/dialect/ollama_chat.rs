@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
     Delta,
-    json::{Count, for_each, object},
+    json::{Count, for_each, object, server_time},
     messages,
     openai_chat::Call,
     openai_usage::tokens,
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::plan::Target,
     prompt::Question,
-    units::{Seconds, Tokens},
+    units::Tokens,
     usage::{ServerPhases, Usage},
 };
 
@@ -41,15 +41,15 @@ pub(super) struct Line<'a> {
     #[serde(default)]
     done: bool,
     #[serde(default)]
-    load_duration: Option<Count>,
+    load_duration: Option<f64>,
     #[serde(default)]
     prompt_eval_count: Option<Count>,
     #[serde(default)]
-    prompt_eval_duration: Option<Count>,
+    prompt_eval_duration: Option<f64>,
     #[serde(default)]
     eval_count: Option<Count>,
     #[serde(default)]
-    eval_duration: Option<Count>,
+    eval_duration: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +84,7 @@ pub(super) fn decode(data: &[u8], said: &mut Said<'_>) -> Result<Delta, serde_js
     }
     said.thought(line.thinking);
     said.text(line.response);
-    let seconds = |nanos: Option<Count>| nanos.map(|Count(nanos)| Seconds::new(nanos as f64 / 1e9));
+    let seconds = |nanos: Option<f64>| server_time(nanos? / 1e9);
     Ok(Delta {
         usage: Usage {
             prompt: tokens(line.prompt_eval_count),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
     Delta,
+    fault::given_up,
     json::{for_each, object},
     messages,
     openai_usage::{Accounts, ChunkUsage, Groq, Metrics, Timings},
@@ -83,10 +84,13 @@ pub(super) struct Call<'a> {
 
 pub(super) fn decode(data: &[u8], said: &mut Said<'_>) -> Result<Delta, serde_json::Error> {
     let chunk: Chunk<'_> = object(data)?;
-    let mut finished = false;
+    let (mut finished, mut error) = (false, None);
     if let Some(choices) = chunk.choices {
         for_each(choices, |choice: Choice<'_>| {
-            finished |= choice.finish_reason.is_some_and(is_something);
+            if let Some(reason) = choice.finish_reason.filter(|reason| is_something(reason)) {
+                finished = true;
+                error = error.take().or_else(|| given_up(reason));
+            }
             choice.delta.map_or(Ok(()), |delta| delta.hear(said))
         })?;
     }
@@ -99,7 +103,8 @@ pub(super) fn decode(data: &[u8], said: &mut Said<'_>) -> Result<Delta, serde_js
     Ok(Delta {
         usage: accounts.usage(),
         server_phases: accounts.phases(),
-        finished,
+        finished: finished && error.is_none(),
+        error,
         ..Delta::default()
     })
 }

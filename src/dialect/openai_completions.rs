@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
     Delta,
+    fault::given_up,
     json::{for_each, object},
     openai_usage::{Accounts, ChunkUsage, Groq, Metrics, Timings},
     prompt,
@@ -50,12 +51,15 @@ struct Choice<'a> {
 
 pub(super) fn decode(data: &[u8], said: &mut Said<'_>) -> Result<Delta, serde_json::Error> {
     let chunk: Chunk<'_> = object(data)?;
-    let mut finished = false;
+    let (mut finished, mut error) = (false, None);
     if let Some(choices) = chunk.choices {
         for_each(choices, |choice: Choice<'_>| {
             said.thought(choice.reasoning);
             said.text(choice.text);
-            finished |= choice.finish_reason.is_some_and(is_something);
+            if let Some(reason) = choice.finish_reason.filter(|reason| is_something(reason)) {
+                finished = true;
+                error = error.take().or_else(|| given_up(reason));
+            }
             Ok(())
         })?;
     }
@@ -68,7 +72,8 @@ pub(super) fn decode(data: &[u8], said: &mut Said<'_>) -> Result<Delta, serde_js
     Ok(Delta {
         usage: accounts.usage(),
         server_phases: accounts.phases(),
-        finished,
+        finished: finished && error.is_none(),
+        error,
         ..Delta::default()
     })
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::json::Count;
+use super::json::{Count, server_time};
 use crate::{
     units::{Seconds, Tokens},
     usage::{ServerPhases, Usage},
@@ -131,9 +131,9 @@ impl ChunkUsage {
 
     fn phases(&self) -> ServerPhases {
         ServerPhases {
-            load: self.queue_time.map(Seconds::new),
-            prompt: self.prompt_time.map(Seconds::new),
-            decode: self.completion_time.map(Seconds::new),
+            load: self.queue_time.and_then(server_time),
+            prompt: self.prompt_time.and_then(server_time),
+            decode: self.completion_time.and_then(server_time),
         }
     }
 }
@@ -155,25 +155,57 @@ impl Timings {
     pub(super) fn phases(&self) -> ServerPhases {
         ServerPhases {
             load: None,
-            prompt: self.prompt_ms.map(milliseconds),
-            decode: self.predicted_ms.map(milliseconds),
+            prompt: self.prompt_ms.and_then(milliseconds),
+            decode: self.predicted_ms.and_then(milliseconds),
         }
     }
 }
 
 impl Metrics {
     fn phases(&self) -> ServerPhases {
-        let prompt = self
-            .ttft
-            .map(|ttft| milliseconds(ttft - self.queue.unwrap_or(0.0)));
+        let load = self.queue.and_then(milliseconds);
+        // Where the wait makes no sense, nor does what is left without it.
+        let prompt = match (self.ttft, self.queue) {
+            (Some(ttft), Some(queue)) => load.and_then(|_| milliseconds(ttft - queue)),
+            (ttft, _) => ttft.and_then(milliseconds),
+        };
         ServerPhases {
-            load: self.queue.map(milliseconds),
+            load,
             prompt,
-            decode: self.generation.map(milliseconds),
+            decode: self.generation.and_then(milliseconds),
         }
     }
 }
 
-fn milliseconds(ms: f64) -> Seconds {
-    Seconds::new(ms / 1e3)
+fn milliseconds(ms: f64) -> Option<Seconds> {
+    server_time(ms / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_cannot_be_are_not_reported() {
+        let metrics = |ttft, queue| {
+            let phases = Metrics {
+                ttft,
+                queue,
+                generation: Some(1e300),
+            }
+            .phases();
+            (phases.load, phases.prompt, phases.decode)
+        };
+        let second = Some(Seconds::new(1.0));
+        assert_eq!(metrics(Some(2000.0), Some(1000.0)), (second, second, None));
+        assert_eq!(metrics(Some(1000.0), None), (None, second, None));
+        assert_eq!(metrics(Some(500.0), Some(1000.0)), (second, None, None));
+        assert_eq!(metrics(Some(1000.0), Some(-1.0)), (None, None, None));
+        let timings: Timings = serde_json::from_str(r#"{"prompt_ms":-1.0,"predicted_ms":1e300}"#).unwrap();
+        assert_eq!(timings.phases(), ServerPhases::default());
+        let groq = r#"{"queue_time":-1,"prompt_time":86401,"completion_time":86400}"#;
+        let phases = serde_json::from_str::<ChunkUsage>(groq).unwrap().phases();
+        assert_eq!((phases.load, phases.prompt), (None, None));
+        assert_eq!(phases.decode, Some(Seconds::new(86_400.0)));
+    }
 }

@@ -39,7 +39,7 @@ impl<'a> Said<'a> {
         Output::of(self.visible, self.reasoning)
     }
 
-    /// Something that the user sees and that is no text: a picture, a tool's result.
+    /// Something that the user sees and that is no text, or not yet known: a picture, a tool's result.
     pub(super) fn shows(&mut self) {
         self.visible = true;
     }

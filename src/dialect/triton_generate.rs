@@ -1,6 +1,8 @@
 //! Triton's generate extension. It has neither an end marker nor usage: a clean end of the body is the end. A
 //! frame carries what is new or all so far, as the back end and its parameters have it.
 
+use std::mem;
+
 use serde::{Deserialize, de::Error as _};
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -34,49 +36,85 @@ struct Step<'a> {
 #[derive(Debug)]
 pub(super) struct Seen {
     mode: TextMode,
-    /// In cumulative mode, or until the mode is known, the text of the last frame that had any.
+    /// In cumulative mode, or while the mode is guessed, the text of the last frame that had any.
     before: String,
+    /// How many texts had the one before them as their beginning; where the mode is guessed.
+    extensions: u32,
+    /// While the mode is guessed, all texts one after the other, as far as they are kept: the answer, should
+    /// each be new.
+    joined: String,
 }
+
+/// As many extensions, without a text that is none, are no accident of tokens that begin alike.
+const CONVINCING: u32 = 2;
 
 impl Seen {
     pub(super) fn new(mode: TextMode) -> Self {
         Self {
             mode,
             before: String::new(),
+            extensions: 0,
+            joined: String::new(),
         }
     }
 
-    /// What is new in `text`.
-    fn news<'a>(&mut self, text: &'a str) -> &'a str {
-        if self.mode == TextMode::Delta || text.is_empty() {
-            return text;
+    /// Says what is new in `text`. Where the mode is guessed, only that there is something new: what it is, is
+    /// known when a text is no extension of the one before it, or else at the end.
+    fn hear(&mut self, text: &str, said: &mut Said<'_>) {
+        if text.is_empty() {
+            return;
         }
-        let grown = text.strip_prefix(self.before.as_str());
-        let news = match (self.mode, grown) {
-            // The first text, or the same once more: tokens may repeat, too, so nothing is known yet.
-            (TextMode::Auto, Some(news)) if self.before.is_empty() || news.is_empty() => text,
-            (TextMode::Auto, None) => {
-                self.mode = TextMode::Delta;
-                self.before = String::new();
-                return text;
+        match self.mode {
+            TextMode::Delta => said.plain(text),
+            TextMode::Cumulative => {
+                let grown = text.strip_prefix(self.before.as_str());
+                said.plain(grown.unwrap_or_else(|| after_the_same(&self.before, text)));
+                text.clone_into(&mut self.before);
             }
-            (_, Some(news)) => {
-                self.mode = TextMode::Cumulative;
-                news
-            }
-            // A character that was not whole before has changed: what follows is new.
-            (_, None) => {
-                let same = text
-                    .char_indices()
-                    .zip(self.before.chars())
-                    .find(|((_, now), before)| now != before)
-                    .map_or(text.len().min(self.before.len()), |((at, _), _)| at);
-                text.get(same..).unwrap_or_default()
-            }
-        };
-        text.clone_into(&mut self.before);
-        news
+            TextMode::Auto => self.guess(text, said),
+        }
     }
+
+    fn guess(&mut self, text: &str, said: &mut Said<'_>) {
+        // The last character may not have been whole before.
+        let whole = self.before.trim_end_matches('\u{fffd}');
+        let is_extension = text.starts_with(self.before.as_str());
+        if !is_extension && !text.starts_with(whole) {
+            self.mode = TextMode::Delta;
+            said.plain(&mem::take(&mut self.joined));
+            said.plain(text);
+            self.before = String::new();
+            return;
+        }
+        let is_repeated = text == self.before;
+        self.extensions += u32::from(is_extension && !is_repeated && !self.before.is_empty());
+        // Tokens repeat, too; a text that grows says nothing when it does.
+        if !is_repeated || self.extensions < CONVINCING {
+            said.shows();
+        }
+        if self.joined.len() <= Transcript::MAX {
+            self.joined.push_str(text);
+        }
+        text.clone_into(&mut self.before);
+    }
+
+    /// The text that is still to be said when the body has ended. One extension will do here: no text was none.
+    pub(super) fn rest(&self) -> &str {
+        match self.mode {
+            TextMode::Auto if self.extensions > 0 => &self.before,
+            _ => &self.joined,
+        }
+    }
+}
+
+/// A character that was not whole before has changed: what follows is new.
+fn after_the_same<'a>(before: &str, text: &'a str) -> &'a str {
+    let same = text
+        .char_indices()
+        .zip(before.chars())
+        .find(|((_, now), before)| now != before)
+        .map_or(text.len().min(before.len()), |((at, _), _)| at);
+    text.get(same..).unwrap_or_default()
 }
 
 pub(super) fn decode(data: &[u8], seen: &mut Seen, said: &mut Said<'_>) -> Result<Delta, serde_json::Error> {
@@ -89,7 +127,7 @@ pub(super) fn decode(data: &[u8], seen: &mut Seen, said: &mut Said<'_>) -> Resul
         if text.len() > Transcript::MAX {
             return Err(serde_json::Error::custom("more text than an answer may have"));
         }
-        said.plain(seen.news(&text));
+        seen.hear(&text, said);
         Ok(())
     };
     match step.text_output {
@@ -116,28 +154,37 @@ mod tests {
     #[test]
     fn the_mode_is_found_out() {
         use TextMode::{Auto, Cumulative, Delta};
-        for (mode, texts, news) in [
-            (Auto, vec!["Why", " not", "?"], vec!["Why", " not", "?"]),
-            (Auto, vec!["Why", "Why not", "Why not?"], vec!["Why", " not", "?"]),
-            (
-                Auto,
-                vec!["", "Why", "Why", "Why not"],
-                vec!["", "Why", "Why", " not"],
-            ),
-            (Auto, vec!["la", "la", "da"], vec!["la", "la", "da"]),
-            (Delta, vec!["a", "ab"], vec!["a", "ab"]),
-            (Cumulative, vec!["a", "a", "ab"], vec!["a", "", "b"]),
+        for (mode, texts, outputs, answer) in [
+            (Auto, vec!["Why", " not", "?"], 3, "Why not?"),
+            (Auto, vec!["Why", "Why not", "Why not?"], 3, "Why not?"),
+            (Auto, vec!["", "Why", "Why", "Why not"], 3, "Why not"),
+            (Auto, vec!["la", "la", "da"], 3, "lalada"),
+            (Auto, vec!["la", "la"], 2, "lala"),
+            // Once the text was seen to grow, it may stand still.
+            (Auto, vec!["a", "ab", "abc", "abc", "abcd"], 4, "abcd"),
+            // However often tokens began alike, one that does not tells that each is new.
+            (Auto, vec!["a", "an", "and", "cat", "cat"], 5, "aanandcatcat"),
+            (Auto, vec!["a\u{fffd}", "a🦀", "a🦀!", "a🦀!?"], 4, "a🦀!?"),
+            (Auto, vec!["\u{fffd}", "\u{fffd}", "!"], 3, "\u{fffd}\u{fffd}!"),
+            (Delta, vec!["a", "ab"], 2, "aab"),
+            (Cumulative, vec!["a", "a", "ab"], 2, "ab"),
             // The end of an emoji.
-            (
-                Cumulative,
-                vec!["a\u{fffd}", "a🦀", "a🦀!"],
-                vec!["a\u{fffd}", "🦀", "!"],
-            ),
-            (Cumulative, vec!["ab", "a"], vec!["ab", ""]),
+            (Cumulative, vec!["a\u{fffd}", "a🦀", "a🦀!"], 3, "a\u{fffd}🦀!"),
+            (Cumulative, vec!["ab", "a"], 1, "ab"),
         ] {
-            let mut seen = Seen::new(mode);
-            let got: Vec<_> = texts.iter().map(|text| seen.news(text)).collect();
-            assert_eq!(got, news, "{mode:?} {texts:?}");
+            let (mut seen, mut transcript) = (Seen::new(mode), Transcript::default());
+            let is_output = |text: &&&str| {
+                let mut said = Said::new(Some(&mut transcript));
+                seen.hear(text, &mut said);
+                said.output().is_some()
+            };
+            let heard = texts.iter().filter(is_output).count();
+            transcript.add(seen.rest(), true);
+            assert_eq!(
+                (heard, transcript.visible.as_str()),
+                (outputs, answer),
+                "{mode:?} {texts:?}"
+            );
         }
     }
 }

@@ -129,7 +129,7 @@ impl Line {
             dialect,
             text_mode: text_mode(self.text_mode.as_deref())?,
             expect: self.expect.map(LineExpect::read).transpose()?,
-            counted: self.counted.map(Tokens),
+            counted: self.counted.map(counted).transpose()?,
             timeouts: self.timeouts.read(),
             record,
             tape: Arc::new(tape),
@@ -140,6 +140,14 @@ impl Line {
             verdicts: self.verdicts.0,
         })
     }
+}
+
+fn counted(tokens: u64) -> Result<Tokens, String> {
+    let tokens = Tokens(tokens);
+    if tokens > Tokens::MOST {
+        return Err(format!("{tokens} counted tokens are more than any answer has"));
+    }
+    Ok(tokens)
 }
 
 fn text_mode(written: Option<&str>) -> Result<TextMode, String> {

@@ -175,6 +175,10 @@ fn what_is_no_recording_is_refused_with_its_place() {
             with(&change("/outcome", "fine".into())),
             "there is no outcome \"fine\"",
         ),
+        (
+            with(&line(|line| line["counted"] = u64::MAX.into())),
+            "18446744073709551615 counted tokens are more than any answer has",
+        ),
         (with(&change("/slo/objective", 2.into())), "no share"),
         (
             with(&change("/slo/excuse", vec!["x"; 1000].into())),

@@ -25,7 +25,7 @@ fn streams() {
         (heard.text.visible.as_str(), heard.text.reasoning.as_str()),
         ("So it is.", "Hm")
     );
-    assert!(heard.is_finished() && heard.deltas.last().unwrap().last);
+    assert!(heard.is_finished());
     // What was thought is counted apart from what was said.
     assert_eq!(heard.usage(), usage([Some(34), Some(8), Some(856), Some(438)]));
     assert_eq!(heard.deltas[0].usage, usage([Some(34), None, Some(66), Some(66)]));
@@ -77,8 +77,11 @@ fn ends_and_errors() {
             Gemini,
             &format!(r#"{{"candidates":[{{"finishReason":"{reason}","index":0}}]}}"#),
         );
-        assert!(end.finished && end.last && end.error.is_none() && end.output.is_none());
+        // Nothing says that it is the last: what follows may count once more, or be an error.
+        assert!(end.finished && !end.last && end.error.is_none() && end.output.is_none());
     }
+    let unspecified = r#"{"candidates":[{"finishReason":"FINISH_REASON_UNSPECIFIED"}]}"#;
+    assert!(!delta(Gemini, unspecified).finished);
     for (data, message, overloaded) in [
         (
             r#"{"error":{"code":429,"message":"quota","status":"RESOURCE_EXHAUSTED","details":[{"retryDelay":"17s"}]}}"#,

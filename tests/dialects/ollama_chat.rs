@@ -89,3 +89,12 @@ fn streams() {
         assert!(is_malformed(OllamaChat, line), "{line}");
     }
 }
+
+#[test]
+fn a_large_model_may_load_for_hours() {
+    let end = delta(
+        OllamaChat,
+        r#"{"done":true,"load_duration":7200000000000,"prompt_eval_duration":-1,"eval_duration":86400000000001}"#,
+    );
+    assert_eq!(end.server_phases, phases([Some(7_200_000.0), None, None]));
+}

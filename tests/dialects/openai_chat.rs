@@ -249,6 +249,13 @@ fn errors_in_the_stream() {
             "{data}"
         );
     }
+    for reason in ["error", "abort"] {
+        let data = format!(r#"{{"choices":[{{"delta":{{"content":"a"}},"finish_reason":"{reason}"}}]}}"#);
+        let delta = delta(OpenaiChat, &data);
+        let message = delta.error.map(|error| error.message);
+        assert_eq!(message, Some(format!("finish_reason {reason}")));
+        assert!(!delta.finished && delta.output.is_some());
+    }
     // First, in the middle, after the end.
     let (token, end) = (chunk(r#"{"content":"a"}"#), "[DONE]");
     let error = r#"{"error":{"message":"boom"}}"#;

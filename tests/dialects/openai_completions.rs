@@ -103,3 +103,16 @@ fn usage_and_errors_wherever_they_stand() {
         assert!(is_malformed(OpenaiCompletions, data), "{data}");
     }
 }
+
+#[test]
+fn an_answer_that_the_server_gave_up_is_an_error() {
+    for reason in ["error", "abort"] {
+        let data = format!(r#"{{"choices":[{{"text":"","finish_reason":"{reason}"}}]}}"#);
+        let delta = delta(OpenaiCompletions, &data);
+        let message = delta.error.map(|error| error.message);
+        assert_eq!(
+            (message, delta.finished),
+            (Some(format!("finish_reason {reason}")), false)
+        );
+    }
+}

@@ -26,6 +26,11 @@ fn text_is_new_or_all_so_far() {
     hear_in(Cumulative, TritonGenerate, &repeating).assert_answers(2, "Why not");
     hear_in(Delta, TritonGenerate, &body(&["la", "la", ""])).assert_answers(2, "lala");
     hear(TritonGenerate, &body(&["la", "la", "da"])).assert_answers(3, "lalada");
+    // Tokens that happen to begin like the one before, even twice.
+    let alike = body(&["a", "and", "cat", "and", "and", "dog", "d", "d"]);
+    hear(TritonGenerate, &alike).assert_answers(8, "aandcatandanddogdd");
+    let alike_twice = body(&["a", "an", "and", "cat", "cat"]);
+    hear(TritonGenerate, &alike_twice).assert_answers(5, "aanandcatcat");
 }
 
 #[test]
