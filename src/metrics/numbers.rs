@@ -227,7 +227,7 @@ impl Numbers {
             (&mut sum.output, Some(output_or_deltas)),
             (&mut sum.reasoning, reasoning),
         ] {
-            sum.0 += tokens.unwrap_or_default().0;
+            sum.0 = sum.0.saturating_add(tokens.unwrap_or_default().0);
         }
         if let Some(price) = price {
             let per_million = prompt.unwrap_or_default().0 as f64 * price.input_per_million

@@ -258,8 +258,7 @@ async fn on_triton_generate_which_has_no_end_marker() {
 #[tokio::test]
 async fn on_an_overload_inside_a_stream() {
     const OVERLOADED: &[Row] = &[("error=overloaded@2", failed(Failure::Overloaded))];
-    // Triton's errors are a text and nothing else.
-    for &api in Dialect::ALL.iter().filter(|&&api| api != TritonGenerate) {
+    for &api in Dialect::ALL {
         judge(move |address| at(api, address), OVERLOADED).await;
     }
 }
