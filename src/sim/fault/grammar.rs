@@ -456,7 +456,10 @@ mod tests {
                 "retry-date=30s",
                 "`retry-date` stands behind a fault, as in `status=503 retry-date=30s`",
             ),
-            ("stall html=3", "`html` is no condition but a fault; each has a rule of its own"),
+            (
+                "stall html=3",
+                "`html` is no condition but a fault; each has a rule of its own",
+            ),
             ("stall every", "key=value"),
             ("stall every=0", "from 1 on"),
             ("stall chance=10", "10%"),
