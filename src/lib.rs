@@ -33,8 +33,8 @@
 //!
 //! # What holds throughout
 //!
-//! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and each outside
-//!   crate has one home.
+//! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and the outside
+//!   crates that matter have their homes listed there.
 //! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `schedule`, `load` and the engine of `sim`
 //!   hold no clock and do no I/O: instants are passed in.
 //! - Measuring has a [`runtime`] of its own.

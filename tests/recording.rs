@@ -331,6 +331,7 @@ mod secrets {
                 name: "X-Team".into(),
                 value: Secret::Inline("team-rocket".into()),
             }],
+            model: "tuned-for-team-rocket".into(),
             body: serde_json::json!({ "user": "team-rocket" })
                 .as_object()
                 .unwrap()
@@ -604,6 +605,19 @@ mod once {
             let (code, out, log) = case.once(&[&format!("--replay={changed}")]);
             assert_eq!((code, out.as_str()), (Some(2), ""), "{log}");
             assert!(log.contains(expected), "{log}");
+        }
+        let changed = case.path("changed.jsonl");
+        fs::write(
+            &changed,
+            whole.replace("\"outcome\":", "\"truncated\":true,\"outcome\":"),
+        )
+        .unwrap();
+        for (args, expected) in [
+            (&[][..], "no request to be judged; 5 left out, since not all"),
+            (&["one"], "no request of a probe `one` to be judged; 5 left out"),
+        ] {
+            let (code, _, log) = case.once(&[&[&*format!("--replay={changed}")], args].concat());
+            assert!(code == Some(2) && log.contains(expected), "{log}");
         }
         let (code, _, log) = case.once(&["--replay=/nowhere/odd.jsonl"]);
         assert!(

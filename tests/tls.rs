@@ -16,12 +16,13 @@ use std::{
 use llm_probe_exporter::{
     client::Client,
     config::{
-        plan::{Connection, HttpVersion, Login, Proxy, Reach, Target, Tls, TlsVersion},
+        plan::{Connection, HttpVersion, Login, Pem, Proxy, Reach, Target, Tls, TlsVersion},
         secret::Secret,
     },
     outcome::{Failure, Outcome},
     record::{ConnectionState, Record},
 };
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::{
     ProtocolVersion, SupportedProtocolVersion,
     version::{TLS12, TLS13},
@@ -143,6 +144,33 @@ mod trust {
         assert_failed(&failed, Failure::Tls, "expired");
         assert_eq!(failed.1.certificate_expires, Some(EXPIRED));
         assert!(server.served().is_empty(), "nothing was sent");
+    }
+
+    #[tokio::test]
+    async fn no_authority_as_the_server_itself() {
+        let server = answering();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let text = params.self_signed(&key).unwrap().pem();
+        let shown = Issued {
+            chain: text.clone(),
+            key: key.serialize_pem(),
+        };
+        let (address, _) = fronts::tls(server.address, shown.server(BOTH, &[], None)).await;
+        let tls = Tls {
+            ca: Some(Pem {
+                path: PathBuf::from("ca.pem"),
+                text,
+            }),
+            ..Tls::default()
+        };
+        let failed = fails(&trusting(address, tls), PATIENT).await;
+        assert_failed(
+            &failed,
+            Failure::Tls,
+            "shows a CA certificate as its own; issue one",
+        );
     }
 
     #[tokio::test]

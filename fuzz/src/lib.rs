@@ -16,7 +16,7 @@ fn input(bytes: &[u8]) -> Option<(&[u8], [usize; 2])> {
     Some((body, [1 + usize::from(*first), 1 + usize::from(*second % 7)]))
 }
 
-fn pieces<'a>(mut body: &'a [u8], sizes: [usize; 2]) -> Vec<&'a [u8]> {
+fn pieces(mut body: &[u8], sizes: [usize; 2]) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
     for size in sizes.into_iter().cycle() {
         if body.is_empty() {

@@ -40,7 +40,8 @@ pub struct Cli {
         long = "log.level",
         value_name = "LEVEL",
         default_value = "info",
-        global = true
+        global = true,
+        display_order = AFTER_ALL
     )]
     pub log_level: String,
 
@@ -49,10 +50,14 @@ pub struct Cli {
         long = "log.format",
         value_name = "FORMAT",
         default_value = "logfmt",
-        global = true
+        global = true,
+        display_order = AFTER_ALL + 1
     )]
     pub log_format: LogFormat,
 }
+
+/// A global argument keeps its position among the arguments of the program in each subcommand, amid those of that one.
+const AFTER_ALL: usize = 100;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -243,5 +248,30 @@ fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn what_holds_for_all_commands_stands_behind_what_is_their_own() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands_mut() {
+            let help = command.render_help().to_string();
+            let options: Vec<_> = help
+                .lines()
+                .filter_map(|line| line.trim_start().strip_prefix("--"))
+                .map(|line| line.split(' ').next().unwrap())
+                .filter(|option| *option != "help")
+                .collect();
+            if command.get_name() != "help" {
+                assert!(options.ends_with(&["log.level", "log.format"]), "{options:?}");
+            }
+        }
     }
 }

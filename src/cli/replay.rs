@@ -44,11 +44,17 @@ pub(super) fn replayed(
             .iter()
             .any(|report| report.probe().as_str() == name)
     };
+    let left_out = match replay.truncated {
+        0 => String::new(),
+        truncated => format!("; {truncated} left out, since not all of their bytes were recorded"),
+    };
     if let Some(missing) = probes.iter().find(|name| !is_there(name)) {
-        return Err(wrong(&format!("no request of a probe `{missing}` to be judged")));
+        return Err(wrong(&format!(
+            "no request of a probe `{missing}` to be judged{left_out}"
+        )));
     }
     if replay.reports.is_empty() {
-        return Err(wrong(&"no request to be judged"));
+        return Err(wrong(&format!("no request to be judged{left_out}")));
     }
     if series.is_some() && probes.is_empty() && replay.passed_over > 0 {
         tracing::warn!(

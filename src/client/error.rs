@@ -119,9 +119,32 @@ fn chain(error: &reqwest::Error) -> String {
             said.push(text);
         }
     }
+    if shows_an_authority(error) {
+        let mend = "the server shows a CA certificate as its own; issue one for it from that CA";
+        said.push(mend.to_owned());
+    }
     if said.is_empty() {
         "no further detail".into()
     } else {
         said.join(": ")
+    }
+}
+
+/// The certificate of the server is one of an authority, usually one that signed itself. rustls has no error of its
+/// own for that and hands on webpki's, whose type is not ours to name.
+fn shows_an_authority(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| match innermost(cause).downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other))) => {
+            other.0.to_string() == "CaUsedAsEndEntity"
+        }
+        _ => false,
+    })
+}
+
+/// What an I/O error was made of: its source is that of what it holds, and not what it holds.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(inner) => innermost(inner),
+        None => error,
     }
 }

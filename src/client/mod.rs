@@ -29,6 +29,7 @@ use tokio::runtime::Handle;
 pub use self::{
     error::TransportError,
     phases::{LONG_WAY, Marks, Way},
+    redaction::SHORTEST as SHORTEST_SECRET,
     tls::TlsError,
 };
 use self::{phases::MarkConnecting, redaction::Redaction, resolver::MarkingResolver};

@@ -7,11 +7,9 @@ use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 /// What stands where a secret stood.
 const MASK: &str = "<secret>";
 
-/// Shorter secrets are left: they would make holes in every text.
-const SHORTEST: usize = 4;
-
-/// The beginning of a secret, where a text was cut within it, is taken out from this length on.
-const SHORTEST_BEGINNING: usize = 6;
+/// Shorter secrets are left, and shorter beginnings of one where a text was cut within it: they would make holes
+/// in every text, and tell nothing.
+pub const SHORTEST: usize = 4;
 
 /// The [`forms`] in which secrets are looked for.
 pub(super) struct Redaction(pub(super) Vec<String>);
@@ -24,7 +22,7 @@ impl Redaction {
             }
         }
         let cut = |form: &String| {
-            (SHORTEST_BEGINNING..form.len())
+            (SHORTEST..form.len())
                 .rev()
                 .filter_map(|end| form.get(..end))
                 .find(|beginning| text.ends_with(beginning))

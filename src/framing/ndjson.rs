@@ -37,29 +37,3 @@ fn hand_on(line: &[u8], unterminated: bool, each: &mut impl FnMut(Frame<'_>)) {
         });
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_a_line() {
-        let mut frames = Vec::new();
-        let mut each = |frame: Frame<'_>| {
-            frames.push((
-                String::from_utf8_lossy(frame.data).into_owned(),
-                frame.unterminated,
-            ));
-        };
-        let mut decoder = NdjsonDecoder::default();
-        decoder.push(b"{\"a\":1}\r\n\n  {\"b\"", &mut each).unwrap();
-        decoder.push(b":2}\n{\"done\":true}", &mut each).unwrap();
-        decoder.finish(&mut each);
-        let expected = [
-            ("{\"a\":1}", false),
-            ("{\"b\":2}", false),
-            ("{\"done\":true}", true),
-        ];
-        assert_eq!(frames, expected.map(|(data, end)| (data.to_owned(), end)));
-    }
-}

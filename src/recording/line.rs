@@ -163,7 +163,7 @@ impl Line {
             probe: series.probe.name.to_string(),
             target: series.target.name.to_string(),
             api: series.target.api.as_str().into(),
-            model: series.target.model.clone(),
+            model: secrets.mask_text(&series.target.model, &mut masked),
             concurrency: series.step.users,
             number: record.number,
             warmup: record.warmup,
@@ -171,7 +171,7 @@ impl Line {
             slo: LineSlo::of(&series.step.slo),
             text_mode: (series.target.text_mode != TextMode::Auto)
                 .then(|| series.target.text_mode.as_str().into()),
-            expect: series.probe.expect.as_ref().map(LineExpect::of),
+            expect: (series.probe.expect.as_ref()).map(|expect| LineExpect::of(expect, secrets, &mut masked)),
             counted: record.counted.map(|counted| counted.0),
             body: body.map(|body| secrets.mask_text(&String::from_utf8_lossy(body), &mut masked)),
             body_bytes: tape.request.len(),
@@ -240,10 +240,10 @@ impl LineSlo {
 }
 
 impl LineExpect {
-    fn of(expect: &Expect) -> Self {
+    fn of(expect: &Expect, secrets: &Secrets, masked: &mut bool) -> Self {
         Self {
-            contains: expect.contains.clone(),
-            matches: expect.matches.as_ref().map(|pattern| pattern.as_str().into()),
+            contains: (expect.contains.as_ref()).map(|part| secrets.mask_text(part, masked)),
+            matches: (expect.matches.as_ref()).map(|pattern| secrets.mask_pattern(pattern.as_str(), masked)),
             min_output_tokens: expect.min_output_tokens.map(|least| least.0),
         }
     }

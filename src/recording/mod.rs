@@ -35,11 +35,13 @@
 //!
 //! # Secrets
 //!
-//! Credentials and header values of the target are overwritten with as many `*`, in every text and in the
-//! bytes of the response: whole, or as a JSON string escapes them, also across the border of two chunks, and
-//! the beginning of one (from 4 bytes on) where the response or what is kept of it breaks off. Lengths and
-//! cuts stay as they were. Request headers, the address and cookies are not in the file. Values below 4 bytes
-//! are not looked for. A stream that repeats a secret piece by piece, other text between the pieces (a token
+//! Credentials, header values and the proxy's password of the target are overwritten with as many `*`, in every
+//! text but the names of probe and target, and in the bytes of the response: whole, in each form of
+//! [`client::secret_forms`](crate::client::secret_forms) (escaped, folded, in a URL, in base64), also across the
+//! border of two chunks, and the beginning of one (from 4 bytes on) where the response or what is kept of it
+//! breaks off. In `matches` they become as many `.`, which match what they became elsewhere. Lengths and cuts
+//! stay as they were. Request headers, the address and cookies are not in the file. Values below 4 bytes are
+//! not looked for. A stream that repeats a secret piece by piece, other text between the pieces (a token
 //! a frame), is not recognised.
 
 mod chunks;

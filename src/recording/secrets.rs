@@ -6,9 +6,6 @@ use memchr::memmem::Finder;
 
 use crate::{client, config::plan::Target};
 
-/// A shorter beginning of a secret tells nothing.
-const SHORTEST: usize = 4;
-
 /// The secrets of a target, in every form that is looked for.
 #[derive(Clone, Default)]
 pub(super) struct Secrets(Vec<Vec<u8>>);
@@ -21,11 +18,15 @@ impl Secrets {
 
     /// Overwrites secrets in `bytes`, which may end in the middle of one; whether there were any.
     pub(super) fn mask(&self, bytes: &mut [u8]) -> bool {
+        self.overwrite(bytes, b'*')
+    }
+
+    fn overwrite(&self, bytes: &mut [u8], with: u8) -> bool {
         // All are found before any is overwritten: they may overlap.
         let found: Vec<Range<usize>> = self.0.iter().flat_map(|secret| places(secret, bytes)).collect();
         for place in &found {
             if let Some(bytes) = bytes.get_mut(place.clone()) {
-                bytes.fill(b'*');
+                bytes.fill(with);
             }
         }
         !found.is_empty()
@@ -35,6 +36,13 @@ impl Secrets {
     pub(super) fn mask_text(&self, text: &str, masked: &mut bool) -> String {
         let mut bytes = text.as_bytes().to_vec();
         *masked |= self.mask(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The same of a regular expression, which remains one and matches masked text.
+    pub(super) fn mask_pattern(&self, pattern: &str, masked: &mut bool) -> String {
+        let mut bytes = pattern.as_bytes().to_vec();
+        *masked |= self.overwrite(&mut bytes, b'.');
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
@@ -52,7 +60,7 @@ fn places(secret: &[u8], bytes: &[u8]) -> Vec<Range<usize>> {
             _ => found.push(place),
         }
     }
-    let torn = (SHORTEST..secret.len())
+    let torn = (client::SHORTEST_SECRET..secret.len())
         .rev()
         .find(|&length| secret.get(..length).is_some_and(|part| bytes.ends_with(part)));
     found.extend(torn.map(|length| bytes.len() - length..bytes.len()));
@@ -66,6 +74,16 @@ mod tests {
     fn masked(secrets: &[&str], text: &str) -> String {
         let secrets = Secrets(secrets.iter().map(|secret| secret.as_bytes().to_vec()).collect());
         secrets.mask_text(text, &mut false)
+    }
+
+    #[test]
+    fn a_pattern_remains_one_that_matches() {
+        let secrets = Secrets(vec![b"hunter2".to_vec()]);
+        let mut masked = false;
+        let pattern = secrets.mask_pattern("^hunter2+!", &mut masked);
+        assert_eq!((pattern.as_str(), masked), ("^.......+!", true));
+        let text = secrets.mask_text("hunter2!", &mut masked);
+        assert!(crate::expect::Pattern::new(&pattern).is_ok() && text == "*******!");
     }
 
     #[test]

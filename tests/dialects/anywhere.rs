@@ -1,12 +1,14 @@
 //! Whatever comes, and however it is cut: the same meaning, and no panic.
 
+use std::{fs, path::Path};
+
 use llm_probe_exporter::{
     dialect::{Decoder, Dialect},
     framing::{Framing, MAX_FRAME},
 };
 use proptest::{prelude::*, sample::Index};
 
-use crate::{Meaning, meaning, recorded, stream, wire};
+use crate::{Meaning, fuzz, meaning, recorded, stream, wire};
 
 fn cut<'a>(bytes: &'a [u8], places: &[Index]) -> Vec<&'a [u8]> {
     let mut places: Vec<_> = places.iter().map(|place| place.index(bytes.len() + 1)).collect();
@@ -79,9 +81,27 @@ fn every_dialect_has_an_answer_here() {
     }
 }
 
+/// What the fuzzer would begin with.
+#[test]
+fn seeds_of_the_fuzzer_hold() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let seeds = |target: &str| {
+        let files: Vec<_> = fs::read_dir(corpus.join(target)).unwrap().collect();
+        assert!(!files.is_empty(), "{target}");
+        files
+            .into_iter()
+            .map(|file| fs::read(file.unwrap().path()).unwrap())
+    };
+    seeds("sse").for_each(|seed| fuzz::frames(Framing::Sse, &seed));
+    seeds("ndjson").for_each(|seed| fuzz::frames(Framing::Ndjson, &seed));
+    for dialect in Dialect::ALL {
+        seeds(dialect.as_str()).for_each(|seed| fuzz::meaning(*dialect, &seed));
+    }
+}
+
 /// The largest resident size that this process has had, in bytes.
 fn peak_memory() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
 }

@@ -82,17 +82,27 @@ const EVENTS: &[Case<'_>] = &[
     ("no space", b"data:a\n\n", &[("", "a", false)]),
     (
         "two spaces, of which one stays",
-        b"data:  a\n\n",
-        &[("", " a", false)],
+        b"data:  a \n\n",
+        &[("", " a ", false)],
     ),
     ("a tab is no space", b"data:\ta\n\n", &[("", "\ta", false)]),
     ("several lines", b"data: {\ndata: }\n\n", &[("", "{\n}", false)]),
+    (
+        "an empty one among them",
+        b"data: a\ndata\ndata: b\n\n",
+        &[("", "a\n\nb", false)],
+    ),
     (
         "comments before and inside",
         b": hi\n\n:\ndata: a\n: there\ndata: b\n\n",
         &[("", "a\nb", false)],
     ),
     ("byte order mark", b"\xef\xbb\xbfdata: a\n\n", &[("", "a", false)]),
+    (
+        "a second mark is part of a field's name",
+        b"\n\xef\xbb\xbfdata: a\n\n",
+        &[],
+    ),
     ("half a byte order mark", b"\xef\xbbdata: a\n\n", &[]),
     (
         "blank events",
@@ -110,6 +120,9 @@ const EVENTS: &[Case<'_>] = &[
         b"data: a\n\ndata: b",
         &[("", "a", false), ("", "b", true)],
     ),
+    ("end after CR", b"data: a\r", &[("", "a", true)]),
+    ("end after CRLF", b"data: a\r\n", &[("", "a", true)]),
+    ("end within a comment", b"data: a\n\n: bye", &[("", "a", false)]),
     (
         "[DONE] with CRLF",
         b"data: [DONE]\r\n\r\n",
@@ -133,8 +146,13 @@ const EVENTS: &[Case<'_>] = &[
     ),
     (
         "event after data",
-        b"data: {}\nevent: ping\n\n",
-        &[("ping", "{}", false)],
+        b"data: {}\nevent: ping\n\ndata: a\n\n",
+        &[("ping", "{}", false), ("", "a", false)],
+    ),
+    (
+        "a name without data, which is forgotten",
+        b"event: ping\n\ndata: a\n\n",
+        &[("", "a", false)],
     ),
     (
         "two names, of which the last stands",
@@ -195,6 +213,7 @@ const LINES: &[Case<'_>] = &[
         &[("", "{}", false), ("", "{\"done\":true}", true)],
     ),
     ("blank lines", b"\n\r\n  \n{}\n\n", &[("", "{}", false)]),
+    ("spaces around", b"  {} \r\n", &[("", "{}", false)]),
     (
         "three in one read",
         b"{}\n[]\n1\n",

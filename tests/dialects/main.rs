@@ -17,6 +17,13 @@ mod requests;
 mod tgi_generate;
 mod triton_generate;
 
+#[path = "../../fuzz/src/lib.rs"]
+#[expect(
+    unreachable_pub,
+    reason = "it is a crate of its own, which nothing else compiles on stable Rust"
+)]
+mod fuzz;
+
 #[path = "../support/script.rs"]
 #[expect(dead_code, reason = "its scripts are for other test crates")]
 mod script;

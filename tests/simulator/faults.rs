@@ -374,6 +374,11 @@ async fn usage_is_told_everywhere_or_nowhere() {
             "usageMetadata",
             "timings",
             "eval_count",
+            "generated_tokens",
+            "input_length",
+            "tokens_predicted",
+            "tokens_evaluated",
+            "tokens_cached",
             r#""usage":{"output_tokens"#,
         ] {
             assert!(!text.contains(told), "{path}: {text}");

@@ -47,13 +47,14 @@ impl Wire for Llamacpp {
                 out.push_str(r#"data: {"index":0,"content":""#);
                 answer.tokens(from, to, out);
                 let ids: Vec<u64> = (from..to).map(|index| 100 + index).collect();
-                write!(
-                    out,
-                    r#"","tokens":{ids:?},"stop":false,"id_slot":-1,"tokens_predicted":{to},"tokens_evaluated":{}}}"#,
-                    answer.ask.prompt.tokens,
-                )
-                .expect("a String takes everything");
-                out.push_str("\n\n");
+                write!(out, r#"","tokens":{ids:?},"stop":false,"id_slot":-1"#)
+                    .expect("a String takes everything");
+                if answer.usage != UsageIn::Nowhere {
+                    let prompt = answer.ask.prompt.tokens;
+                    write!(out, r#","tokens_predicted":{to},"tokens_evaluated":{prompt}"#)
+                        .expect("a String takes everything");
+                }
+                out.push_str("}\n\n");
             }
         }
     }
@@ -110,17 +111,23 @@ fn last(answer: &Answer, progress: &Progress, content: &str) -> Value {
         "id_slot": 0,
         "stop": true,
         "model": serde_json::from_str::<Value>(&answer.model).unwrap_or_default(),
-        "tokens_predicted": tokens,
-        "tokens_evaluated": answer.ask.prompt.tokens,
         "generation_settings": {"temperature": 0.0, "n_predict": tokens, "stream": answer.ask.stream},
         "prompt": "",
         "has_new_line": false,
         "truncated": false,
         "stop_type": "limit",
         "stopping_word": "",
-        "tokens_cached": answer.ask.prompt.tokens + tokens - 1.min(tokens),
     });
     if let (true, Some(fields)) = (answer.usage != UsageIn::Nowhere, json.as_object_mut()) {
+        let prompt = answer.ask.prompt.tokens;
+        let cached = prompt + tokens - 1.min(tokens);
+        for (name, count) in [
+            ("tokens_predicted", tokens),
+            ("tokens_evaluated", prompt),
+            ("tokens_cached", cached),
+        ] {
+            fields.insert(name.into(), count.into());
+        }
         fields.insert("timings".into(), timings(answer, progress));
     }
     json

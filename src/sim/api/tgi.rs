@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Ask, Part, Progress, Prompt, Refused, Route, Wire, limit, read};
+use super::{Answer, Ask, Part, Progress, Prompt, Refused, Route, UsageIn, Wire, limit, read};
 
 #[derive(Deserialize)]
 struct Body {
@@ -56,12 +56,12 @@ impl Wire for Tgi {
         answer.tokens(from, to, &mut text);
         let ends = answer.ends_at(to, progress);
         let details = (ends && answer.ask.details).then(|| {
-            json!({
-                "finish_reason": "length",
-                "generated_tokens": answer.ask.output_tokens,
-                "seed": null,
-                "input_length": answer.ask.prompt.tokens,
-            })
+            let mut details = json!({ "finish_reason": "length", "seed": null });
+            if let (true, Some(fields)) = (answer.usage != UsageIn::Nowhere, details.as_object_mut()) {
+                fields.insert("generated_tokens".into(), answer.ask.output_tokens.into());
+                fields.insert("input_length".into(), answer.ask.prompt.tokens.into());
+            }
+            details
         });
         // The end-of-sequence token that an empty answer consists of is no output.
         let special = to == 0;

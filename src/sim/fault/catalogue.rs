@@ -7,8 +7,7 @@ pub(super) struct Line {
     /// How it is written; the name ends before the first character that is no letter and no hyphen.
     pub usage: &'static str,
     pub help: &'static str,
-    /// A rule with it, for the test that everything listed here can be said.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the tests"))]
+    /// A rule with it. One that begins with another name shows behind what it stands.
     pub example: &'static str,
 }
 

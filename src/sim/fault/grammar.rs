@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use super::{
     Act, Coalesce, Fault, Instead, Place,
-    catalogue::{GROUPS, name},
+    catalogue::{GROUPS, Line, name},
 };
 use crate::sim::api::{Reasoning, Thoughts, UsageIn};
 
@@ -111,7 +111,7 @@ fn parse(words: &[&str]) -> Result<(Fault, When), String> {
             "retry-after-ms" => options.retry.push(Retry::Millis(value.to_owned())),
             "retry-date" => options.retry.push(Retry::Date(duration(value)?)),
             "reset" => options.retry.push(Retry::Reset(duration(value)?)),
-            _ => return Err(format!("`{key}` is no condition{}", suggestion(key))),
+            _ => return Err(no_condition(key)),
         }
     }
     let (spec, place) = match first.rsplit_once('@') {
@@ -247,7 +247,7 @@ fn fault(
             let (share, per) = need()?.split_once('/').ok_or("is written like drift=10%/1m")?;
             Fault::Drift(percent_of_any(share)? / positive(per)?.as_secs_f64())
         }
-        _ => return Err(format!("there is no `{name}`{}", suggestion(name))),
+        _ => return Err(no_fault(name)),
     };
     let takes_value = !matches!(
         name,
@@ -335,13 +335,36 @@ fn percent(text: &str) -> Result<f64, String> {
     })
 }
 
-/// What may have been meant.
-fn suggestion(written: &str) -> String {
-    let names = GROUPS
-        .iter()
-        .flat_map(|(_, lines)| lines.iter())
-        .map(|line| name(line.usage));
-    names
+/// Why a rule does not begin with `written`.
+fn no_fault(written: &str) -> String {
+    match lines().find(|line| name(line.usage) == written) {
+        Some(line) => format!("`{written}` stands behind a fault, as in `{}`", line.example),
+        None => format!("there is no `{written}`{}", suggestion(written, begins_a_rule)),
+    }
+}
+
+/// Why `written` does not stand behind a fault.
+fn no_condition(written: &str) -> String {
+    if lines().any(|line| name(line.usage) == written) {
+        return format!("`{written}` is no condition but a fault; each has a rule of its own");
+    }
+    let suggestion = suggestion(written, |line| !begins_a_rule(line));
+    format!("`{written}` is no condition{suggestion}")
+}
+
+fn lines() -> impl Iterator<Item = &'static Line> {
+    GROUPS.iter().flat_map(|(_, lines)| lines.iter())
+}
+
+fn begins_a_rule(line: &Line) -> bool {
+    line.example.starts_with(name(line.usage))
+}
+
+/// What may have been meant, of those that are possible there.
+fn suggestion(written: &str, is_possible: impl Fn(&Line) -> bool) -> String {
+    lines()
+        .filter(|line| is_possible(line))
+        .map(|line| name(line.usage))
         .map(|name| (strsim::damerau_levenshtein(written, name), name))
         .min()
         .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
@@ -361,7 +384,7 @@ mod tests {
 
     #[test]
     fn every_example_of_the_catalogue_is_a_rule_of_that_name() {
-        for line in GROUPS.iter().flat_map(|(_, lines)| lines.iter()) {
+        for line in lines() {
             let rule: Rule = line.example.parse().unwrap();
             assert!(
                 line.example
@@ -427,6 +450,16 @@ mod tests {
             ("stall@five", "no place"),
             ("stall=5", "no duration"),
             ("stall evry=3", "did you mean `every`?"),
+            ("every=0", "`every` stands behind a fault, as in `stall every=3`"),
+            ("chance", "`chance` stands behind a fault"),
+            (
+                "retry-date=30s",
+                "`retry-date` stands behind a fault, as in `status=503 retry-date=30s`",
+            ),
+            (
+                "stall html=3",
+                "`html` is no condition but a fault; each has a rule of its own",
+            ),
             ("stall every", "key=value"),
             ("stall every=0", "from 1 on"),
             ("stall chance=10", "10%"),
