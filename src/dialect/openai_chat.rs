@@ -8,7 +8,7 @@ use super::{
     fault::given_up,
     json::{for_each, object},
     messages,
-    openai_usage::{Accounts, ChunkUsage, Groq, Metrics, Timings},
+    openai_usage::Chunk,
     said::{Said, is_something},
 };
 use crate::{config::plan::Target, prompt::Question, units::Tokens};
@@ -21,21 +21,6 @@ pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> 
         ("stream_options".to_owned(), json!({ "include_usage": true })),
         (target.max_tokens_field.to_owned(), json!(max_tokens.0)),
     ])
-}
-
-/// A chunk. Azure's first one has no choices, its filter results come in choices without a delta.
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    choices: Option<&'a RawValue>,
-    #[serde(default)]
-    usage: Option<ChunkUsage>,
-    #[serde(default)]
-    x_groq: Option<Groq>,
-    #[serde(default)]
-    timings: Option<Timings>,
-    #[serde(default)]
-    metrics: Option<Metrics>,
 }
 
 #[derive(Deserialize)]
@@ -94,15 +79,9 @@ pub(super) fn decode(data: &[u8], said: &mut Said<'_>) -> Result<Delta, serde_js
             choice.delta.map_or(Ok(()), |delta| delta.hear(said))
         })?;
     }
-    let accounts = Accounts {
-        usage: chunk.usage,
-        x_groq: chunk.x_groq,
-        timings: chunk.timings,
-        metrics: chunk.metrics,
-    };
     Ok(Delta {
-        usage: accounts.usage(),
-        server_phases: accounts.phases(),
+        usage: chunk.usage(),
+        server_phases: chunk.phases(),
         finished: finished && error.is_none(),
         error,
         ..Delta::default()

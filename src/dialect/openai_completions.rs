@@ -7,7 +7,7 @@ use super::{
     Delta,
     fault::given_up,
     json::{for_each, object},
-    openai_usage::{Accounts, ChunkUsage, Groq, Metrics, Timings},
+    openai_usage::Chunk,
     prompt,
     said::{Said, is_something},
 };
@@ -21,20 +21,6 @@ pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> 
         ("stream_options".to_owned(), json!({ "include_usage": true })),
         ("max_tokens".to_owned(), json!(max_tokens.0)),
     ])
-}
-
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow, default)]
-    choices: Option<&'a RawValue>,
-    #[serde(default)]
-    usage: Option<ChunkUsage>,
-    #[serde(default)]
-    x_groq: Option<Groq>,
-    #[serde(default)]
-    timings: Option<Timings>,
-    #[serde(default)]
-    metrics: Option<Metrics>,
 }
 
 #[derive(Deserialize)]
@@ -63,15 +49,9 @@ pub(super) fn decode(data: &[u8], said: &mut Said<'_>) -> Result<Delta, serde_js
             Ok(())
         })?;
     }
-    let accounts = Accounts {
-        usage: chunk.usage,
-        x_groq: chunk.x_groq,
-        timings: chunk.timings,
-        metrics: chunk.metrics,
-    };
     Ok(Delta {
-        usage: accounts.usage(),
-        server_phases: accounts.phases(),
+        usage: chunk.usage(),
+        server_phases: chunk.phases(),
         finished: finished && error.is_none(),
         error,
         ..Delta::default()

@@ -1,6 +1,7 @@
 //! What OpenAI-like servers say of tokens and times, wherever they say it.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::json::{Count, server_time};
 use crate::{
@@ -8,15 +9,22 @@ use crate::{
     usage::{ServerPhases, Usage},
 };
 
-/// The places in a chunk where usage and times may be.
-pub(super) struct Accounts {
-    pub(super) usage: Option<ChunkUsage>,
-    pub(super) x_groq: Option<Groq>,
-    pub(super) timings: Option<Timings>,
-    pub(super) metrics: Option<Metrics>,
+/// A chunk of chat and completions. Azure's first one has no choices, its filter results come in choices without a delta.
+#[derive(Deserialize)]
+pub(super) struct Chunk<'a> {
+    #[serde(borrow, default)]
+    pub(super) choices: Option<&'a RawValue>,
+    #[serde(default)]
+    usage: Option<ChunkUsage>,
+    #[serde(default)]
+    x_groq: Option<Groq>,
+    #[serde(default)]
+    timings: Option<Timings>,
+    #[serde(default)]
+    metrics: Option<Metrics>,
 }
 
-impl Accounts {
+impl Chunk<'_> {
     pub(super) fn usage(&self) -> Usage {
         let groq = self.x_groq.as_ref().and_then(|groq| groq.usage.as_ref());
         // What is not in the usage may be in the times.
