@@ -44,10 +44,12 @@
 pub mod answer;
 pub mod board;
 pub mod burst;
+pub mod calendar;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod cron;
 pub mod dialect;
 pub mod expect;
 pub mod framing;
