@@ -67,6 +67,7 @@ pub mod report;
 pub mod request;
 pub mod response;
 pub mod retry_after;
+pub mod rhythm;
 pub mod runner;
 pub mod runtime;
 pub mod schedule;
