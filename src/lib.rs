@@ -59,6 +59,7 @@ pub mod load;
 pub mod measure;
 pub mod metrics;
 pub mod outcome;
+pub mod pause;
 pub mod prompt;
 pub mod reading;
 pub mod record;

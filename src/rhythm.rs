@@ -82,7 +82,9 @@ impl Rhythm {
                 let total = i64::from(self.replica.total);
                 let ours = number + (i64::from(self.replica.index) - number).rem_euclid(total);
                 let due = |number: i64| phase + number as f64 * every;
-                Some(due(ours)).filter(|due| *due > unix).or_else(|| Some(due(ours + total)))
+                Some(due(ours))
+                    .filter(|due| *due > unix)
+                    .or_else(|| Some(due(ours + total)))
             }
             Beat::Cron(cron) => self.ours(cron, cron.after(unix), |unix| cron.after(unix)),
         }
@@ -96,7 +98,9 @@ impl Rhythm {
                 let total = i64::from(self.replica.total);
                 let ours = number - (number - i64::from(self.replica.index)).rem_euclid(total);
                 let due = |number: i64| phase + number as f64 * every;
-                Some(due(ours)).filter(|due| *due <= unix).or_else(|| Some(due(ours - total)))
+                Some(due(ours))
+                    .filter(|due| *due <= unix)
+                    .or_else(|| Some(due(ours - total)))
             }
             Beat::Cron(cron) => self.ours(cron, cron.not_after(unix), |unix| cron.not_after(unix - 1.0)),
         }
@@ -133,7 +137,10 @@ impl Rhythm {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the number of an interval since 1970 is far below 2^63")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the number of an interval since 1970 is far below 2^63"
+)]
 fn floor(number: f64) -> i64 {
     number.floor() as i64
 }
@@ -174,15 +181,27 @@ mod tests {
     #[test]
     fn replicas_share_a_day_evenly() {
         let from = at("2026-11-24T00:00:00Z") + 0.123;
-        for (seconds, millis, total, each) in [(60, 0, 2, 720), (60, 0, 3, 480), (7, 0, 2, 6171), (0, 100, 4, 216_000)] {
+        for (seconds, millis, total, each) in [
+            (60, 0, 2, 720),
+            (60, 0, 3, 480),
+            (7, 0, 2, 6171),
+            (0, 100, 4, 216_000),
+        ] {
             let every = Duration::from_secs(seconds) + Duration::from_millis(millis);
             let phase = Duration::from_millis(37);
             let shares = shares(|replica| Rhythm::every(every, phase, replica), total, from, 24.0);
             assert!(shares.iter().all(|share| share.abs_diff(each) <= 1), "{shares:?}");
         }
-        for (text, total, each) in [("*/5 8-18 * * *", 2, 66), ("*/10 * * * *", 3, 48), ("* * * * *", 7, 206)] {
+        for (text, total, each) in [
+            ("*/5 8-18 * * *", 2, 66),
+            ("*/10 * * * *", 3, 48),
+            ("* * * * *", 7, 206),
+        ] {
             let shares = shares(|replica| Rhythm::cron(cron(text), replica), total, from, 24.0);
-            assert!(shares.iter().all(|share| share.abs_diff(each) <= 1), "{text}: {shares:?}");
+            assert!(
+                shares.iter().all(|share| share.abs_diff(each) <= 1),
+                "{text}: {shares:?}"
+            );
         }
     }
 
@@ -191,12 +210,27 @@ mod tests {
         let year = 366.0 * 24.0;
         let from = at("2026-01-01T00:00:00Z");
         // Those that occur less than once a day, or whose count a day is a multiple of the total, alternate, too.
-        for (text, total, all) in [("0 9 * * *", 2, 366), ("0 9 1 * *", 2, 12), ("0 6,18 * * Mon-Fri", 2, 522)] {
+        for (text, total, all) in [
+            ("0 9 * * *", 2, 366),
+            ("0 9 1 * *", 2, 12),
+            ("0 6,18 * * Mon-Fri", 2, 522),
+        ] {
             let shares = shares(|replica| Rhythm::cron(cron(text), replica), total, from, year);
-            assert!(shares.iter().all(|share| share.abs_diff(all / 2) <= 1), "{text}: {shares:?}");
+            assert!(
+                shares.iter().all(|share| share.abs_diff(all / 2) <= 1),
+                "{text}: {shares:?}"
+            );
         }
-        let shares = shares(|replica| Rhythm::cron(cron("*/20 * * * *"), replica), 2, from, year);
-        assert!(shares[0].abs_diff(shares[1]) <= 4, "the hour that the clock shows twice: {shares:?}");
+        let shares = shares(
+            |replica| Rhythm::cron(cron("*/20 * * * *"), replica),
+            2,
+            from,
+            year,
+        );
+        assert!(
+            shares[0].abs_diff(shares[1]) <= 4,
+            "the hour that the clock shows twice: {shares:?}"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ const ORDER: &[&str] = &[
     "response",
     "tape",
     "clock",
+    "pause",
     "usage",
     "retry_after",
     "framing",
