@@ -38,6 +38,10 @@ pub struct Row {
     pub last: Option<LastBurst>,
     pub bursts: u64,
     pub skipped: u64,
+    /// Why the burst that was due last was not fired; `None`: it was.
+    pub held_back: Option<Skip>,
+    /// The interval that is in force; `None`: that of the plan.
+    pub interval: Option<Seconds>,
 }
 
 /// What a series is doing.
@@ -71,6 +75,8 @@ impl Board {
                 last: None,
                 bursts: 0,
                 skipped: 0,
+                held_back: None,
+                interval: None,
             };
             let at = rows.rows.len();
             rows.at.insert(watched.series.key(), at);
@@ -108,11 +114,11 @@ impl Board {
             }
             What::Skipped(skip, bursts) => {
                 metrics.skipped(*skip, *bursts);
-                if *skip == Skip::Overlap {
-                    metrics.withheld(*bursts, watched.series.planned_requests());
-                }
+                metrics.withheld(*skip, *bursts, watched.series.planned_requests());
                 log_skip(watched, *skip, *bursts);
             }
+            What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),
+            What::Interval(interval) => metrics.interval(*interval),
         }
         let mut rows = self.lock();
         let Rows { rows, at } = &mut *rows;
@@ -131,7 +137,10 @@ impl Row {
         match what {
             What::Armed => self.state = State::Waiting,
             What::NextDue(at) => self.next_due = Some(*at),
-            What::Begun(_) => self.state = State::Running(0),
+            What::Begun(_) => {
+                self.state = State::Running(0);
+                self.held_back = None;
+            }
             What::Request(judged) if !judged.record.warmup => {
                 if let State::Running(ended) = &mut self.state {
                     *ended += 1;
@@ -146,7 +155,12 @@ impl Row {
                     summary: Arc::clone(summary),
                 });
             }
-            What::Skipped(_, bursts) => self.skipped += u64::from(*bursts),
+            What::Skipped(skip, bursts) => {
+                self.skipped += u64::from(*bursts);
+                self.held_back = Some(*skip);
+            }
+            What::RequestsSkipped(..) => {}
+            What::Interval(interval) => self.interval = Some(*interval),
         }
     }
 }
@@ -174,6 +188,8 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
         itl_p50_seconds = summary.itl.map(|itl| itl.p50.get()),
         duration_seconds = summary.duration.map(Seconds::get),
         cancelled,
+        cut_short = summary.cut_short.map(Skip::as_str),
+        withheld = summary.withheld,
         "burst"
     );
 }

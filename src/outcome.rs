@@ -156,7 +156,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why a burst that was due was not fired.
+    /// Why a burst that was due was not fired, or requests of a burst were never sent.
     Skip {
         /// The last burst of the same probe and target was still running.
         Overlap = "overlap",
@@ -164,10 +164,16 @@ reasons! {
         TargetBusy = "target_busy",
         /// It waited a whole interval for places under `max_in_flight`.
         InFlight = "in_flight",
-        /// It came due while the process was stopped or starved.
-        Late = "late",
+        /// It did not fit the budget of its probe or target, or the budget would not have lasted.
+        Budget = "budget",
+        /// The endpoint sheds load, and is left alone for a while.
+        Backoff = "backoff",
+        /// The server's own metrics say that it is busy.
+        ServerBusy = "server_busy",
         /// The program was draining.
         Drain = "drain",
+        /// It came due while the process was stopped or starved.
+        Late = "late",
     }
 }
 

@@ -22,7 +22,8 @@ use crate::{
     config::plan::{Probe, Series, Target},
     lag::Lag,
     metrics::SeriesMetrics,
-    outcome::Skip,
+    outcome::{Outcome, Skip},
+    protection::{Admitted, Brake, Guarded, Spending},
     request::Endpoint,
     schedule::{Schedule, phase},
     summary::{Judged, Summary},
@@ -57,6 +58,10 @@ pub enum What {
     Ended(Arc<Summary>, bool),
     /// So many bursts were due and not fired.
     Skipped(Skip, u32),
+    /// So many requests of a burst were never sent.
+    RequestsSkipped(Skip, u32),
+    /// The interval that is in force.
+    Interval(Seconds),
 }
 
 /// One probe at one target.
@@ -70,6 +75,7 @@ pub struct Runner {
     /// Requests that may be under way, over all probes.
     pub places: Arc<Semaphore>,
     pub steps: Vec<Arc<Watched>>,
+    pub guarded: Guarded,
     /// Requests so far.
     pub asked: AtomicU64,
     pub lag: Lag,
@@ -174,6 +180,18 @@ impl Runner {
     /// interval, and that it waited is noted there.
     async fn round(&self, due: Instant, _turn: Option<OwnedSemaphorePermit>, waits: Option<&Waits>) {
         let mut due = due;
+        let admitted = self.guarded.admit(&self.blocking).await;
+        self.announce_interval();
+        let Admitted {
+            on_trial,
+            mut spending,
+        } = match admitted {
+            Ok(admitted) => admitted,
+            Err(skip) => return self.skip_round(skip, 1),
+        };
+        if on_trial && !self.trial(&mut spending).await {
+            return self.skip_round(Skip::Backoff, 1);
+        }
         for (number, step) in self.steps.iter().enumerate() {
             if number > 0 {
                 tokio::select! {
@@ -194,7 +212,10 @@ impl Runner {
                 waits.end();
             }
             match places {
-                Ok(_places) => self.burst(step, due).await,
+                Ok(_places) if self.guarded.is_left_alone() => {
+                    self.tell(step, What::Skipped(Skip::Backoff, 1))
+                }
+                Ok(_places) => self.burst(step, due, &mut spending).await,
                 Err(skip) => self.tell(step, What::Skipped(skip, 1)),
             }
         }
@@ -223,23 +244,57 @@ impl Runner {
         }
     }
 
-    async fn burst(&self, step: &Arc<Watched>, due: Instant) {
-        self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
-        let burst = Burst {
+    /// One request, after the endpoint shed load; whether the burst may go on.
+    async fn trial(&self, spending: &mut Spending<'_>) -> bool {
+        let Some(step) = self.steps.first() else {
+            return false;
+        };
+        let places = self.wait(&self.places, 1, None, Skip::InFlight).await;
+        let judged = match places {
+            Ok(_places) => self.prepared(step, Brake::new(None, &self.abort)).try_one().await,
+            Err(_) => None,
+        };
+        self.guarded.trial_ended(judged.as_ref());
+        let Some(judged) = judged else {
+            return false;
+        };
+        let succeeded = judged.record.outcome == Outcome::Ok;
+        spending.charge(&judged);
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.tell(step, What::Request(Box::new(judged)));
+        succeeded
+    }
+
+    fn prepared(&self, step: &Arc<Watched>, brake: Arc<Brake>) -> Burst {
+        Burst {
             series: step.series.clone(),
             endpoint: Arc::clone(&self.endpoint),
             in_flight: step.metrics.in_flight(),
             lag: self.lag.clone(),
             blocking: self.blocking.clone(),
             asked_before: self.asked.load(Ordering::Relaxed),
-            cancel: self.abort.clone(),
+            brake,
+        }
+    }
+
+    async fn burst(&self, step: &Arc<Watched>, due: Instant, spending: &mut Spending<'_>) {
+        self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
+        let brake = Brake::new(self.probe.protect, &self.abort);
+        let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
+            spending.charge(&judged);
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.tell(step, What::Request(Box::new(judged)));
+        });
+        let summary = tokio::select! {
+            biased;
+            summary = burst => summary,
+            never = self.guarded.watch(&self.blocking, &brake) => match never {},
         };
-        let summary = burst
-            .run(|judged| {
-                self.asked.fetch_add(1, Ordering::Relaxed);
-                self.tell(step, What::Request(Box::new(judged)));
-            })
-            .await;
+        self.guarded.burst_ended(&brake);
+        if let Some(reason) = summary.cut_short {
+            let never_sent = u32::try_from(summary.withheld).unwrap_or(u32::MAX);
+            self.tell(step, What::RequestsSkipped(reason, never_sent));
+        }
         self.tell(step, What::Ended(Arc::new(summary), self.abort.is_cancelled()));
     }
 
@@ -247,6 +302,13 @@ impl Runner {
         let unix = unix_now() + due.saturating_duration_since(Instant::now()).as_secs_f64();
         for step in &self.steps {
             self.tell(step, What::NextDue(unix));
+        }
+    }
+
+    fn announce_interval(&self) {
+        let interval = self.guarded.interval();
+        for step in &self.steps {
+            self.tell(step, What::Interval(interval));
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
     gate::Gate,
     lag::Lag,
     metrics::Metrics,
+    protection::Protection,
     request::Endpoint,
     runner::{Event, Runner, Watched, What},
     tape::Room,
@@ -61,6 +62,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Supervisor {
     runners: Vec<Arc<Runner>>,
+    protection: Protection,
     tasks: TaskTracker,
     /// No new bursts.
     drain: CancellationToken,
@@ -82,6 +84,9 @@ impl Supervisor {
     pub fn new(plan: &Plan, shared: &Shared) -> Result<Self, TargetError> {
         let places = Arc::new(Semaphore::new(plan.global().max_in_flight as usize));
         let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+        let protection = Protection::new(plan, &shared.blocking)
+            .map_err(|(target, source)| TargetError { target, source })?;
+        shared.metrics.guarded_by(protection.clone());
         let mut reached: HashMap<Name, Reached> = HashMap::new();
         for target in plan.targets() {
             reached.insert(target.name.clone(), Reached::new(target, plan, shared)?);
@@ -90,6 +95,9 @@ impl Supervisor {
         for probe in plan.probes() {
             for target in &probe.targets {
                 let Some(Reached { endpoint, turn }) = reached.get(&target.name) else {
+                    continue;
+                };
+                let Some(guarded) = protection.of(probe, target, runners.len()) else {
                     continue;
                 };
                 let watch = |step: &Arc<_>| {
@@ -110,6 +118,7 @@ impl Supervisor {
                     turn: turn.clone(),
                     places: Arc::clone(&places),
                     steps: probe.steps.iter().map(watch).collect(),
+                    guarded,
                     asked: AtomicU64::default(),
                     lag: shared.lag.clone(),
                     blocking: shared.blocking.clone(),
@@ -121,10 +130,16 @@ impl Supervisor {
         }
         Ok(Self {
             runners,
+            protection,
             tasks: TaskTracker::new(),
             drain,
             abort,
         })
+    }
+
+    /// The budgets and guards of its targets.
+    pub fn protection(&self) -> &Protection {
+        &self.protection
     }
 
     /// Every series, in the order of the plan.

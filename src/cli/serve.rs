@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     process::ExitCode,
     str::FromStr,
     time::Duration,
@@ -27,13 +28,21 @@ use crate::{
     config::plan::Plan,
     lag::Lag,
     metrics::Metrics,
+    protection::Protection,
     runtime::Runtimes,
+    state::{State, Storage},
     supervisor::{Shared, Supervisor},
     web::{self, App, Life},
 };
 
 /// How long the first scrape is waited for before the first burst.
 const FIRST_SCRAPE: Duration = Duration::from_secs(30);
+
+/// How often what survives restarts is saved when it changed.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) const NOT_KEPT: &str =
+    "budgets are kept in memory only, so that a restart resets them: name a directory with --storage.path";
 
 /// How long running bursts may go on at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -45,6 +54,10 @@ pub(super) struct ServeArgs {
 
     #[command(flatten)]
     limit: LimitArgs,
+
+    /// A directory, which is there, for what is to survive restarts: what was used of budgets.
+    #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
+    storage: Option<PathBuf>,
 
     /// Where to serve /metrics and the page; may be given several times. `:PORT` is every address.
     #[arg(
@@ -59,8 +72,13 @@ pub(super) struct ServeArgs {
 impl ServeArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let plan = self.config.load()?;
-        let exporter = Exporter::new(&plan, runtimes)?;
+        let mut exporter = Exporter::new(&plan, runtimes)?;
         self.limit.check(exporter.metrics.samples())?;
+        match &self.storage {
+            Some(directory) => exporter.keep_in(directory)?,
+            None if plan.has_budgets() => tracing::warn!("{NOT_KEPT}"),
+            None => {}
+        }
         runtimes.service.block_on(async {
             let listeners = listen(&self.listen).await?;
             exporter
@@ -106,6 +124,8 @@ pub(super) struct Exporter {
     lag: Lag,
     /// Ends when all that was told is in the books.
     books: JoinHandle<()>,
+    /// Where is kept what survives restarts.
+    storage: Option<(Storage, State)>,
 }
 
 impl Exporter {
@@ -122,7 +142,18 @@ impl Exporter {
             board,
             lag: shared.lag,
             books,
+            storage: None,
         })
+    }
+
+    /// Takes up what is kept in `directory`, and keeps it there from now on.
+    fn keep_in(&mut self, directory: &Path) -> Result<(), CliError> {
+        let opened = Storage::open(directory)
+            .with_context(|| format!("--storage.path: {} cannot be used", directory.display()));
+        let (storage, state) = opened.map_err(CliError::usage)?;
+        self.supervisor.protection().restore(&state.budgets);
+        self.storage = Some((storage, state));
+        Ok(())
     }
 
     /// Serves until a signal, then drains.
@@ -151,6 +182,15 @@ impl Exporter {
         }
         web.close();
         let beating = measure.spawn(watch_lag(self.lag.clone(), self.metrics.clone()));
+        let drained = CancellationToken::new();
+        let keeping = self.storage.map(|(storage, state)| {
+            tokio::spawn(keep(
+                storage,
+                state,
+                self.supervisor.protection().clone(),
+                drained.clone(),
+            ))
+        });
 
         if arming == Arming::AtFirstScrape {
             tokio::select! {
@@ -168,6 +208,12 @@ impl Exporter {
         life.send_replace(Life::Draining);
         tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
         self.supervisor.drain(GRACE).await;
+        drained.cancel();
+        if let Some(keeping) = keeping
+            && let Err(error) = keeping.await
+        {
+            tracing::error!(%error, "what was used last is not kept");
+        }
         // Nobody tells anything any more: what was told last is written down before the end.
         drop(self.supervisor);
         if let Err(error) = self.books.await {
@@ -178,6 +224,37 @@ impl Exporter {
         web.wait().await;
         tracing::info!("drained");
         Ok(())
+    }
+}
+
+/// Saves what changed, at most once a second, and at last when all bursts are drained. A disk that is full stops
+/// nothing: what is used is counted on.
+async fn keep(storage: Storage, mut state: State, protection: Protection, drained: CancellationToken) {
+    let mut failing = false;
+    loop {
+        let is_last = timeout(SAVE_EVERY, drained.cancelled()).await.is_ok();
+        if protection.has_changed() || failing {
+            state.budgets = protection.kept();
+            let (storage, state) = (storage.clone(), state.clone());
+            let saved = tokio::task::spawn_blocking(move || storage.save(&state)).await;
+            match saved.map_err(io::Error::other).flatten() {
+                Ok(()) => {
+                    if failing {
+                        tracing::info!("the state is saved again");
+                    }
+                    failing = false;
+                }
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "the state cannot be saved: counting goes on, but a restart would forget it");
+                    }
+                    failing = true;
+                }
+            }
+        }
+        if is_last {
+            return;
+        }
     }
 }
 

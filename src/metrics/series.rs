@@ -13,8 +13,9 @@ use super::{
     numbers::{Lags, Numbers},
 };
 use crate::{
-    config::plan::{Series, Target, Withheld},
+    config::plan::{Series, Target},
     outcome::{Outcome, Skip},
+    protection::Protection,
     summary::{Judged, Summary},
     units::{Name, Seconds},
 };
@@ -56,6 +57,8 @@ pub(super) struct Known {
 pub(super) struct Directory {
     pub(super) held: Mutex<Held>,
     pub(super) exporter: Mutex<Exporter>,
+    /// The budgets and guards that are in force.
+    pub(super) protection: Mutex<Protection>,
 }
 
 #[derive(Debug, Default)]
@@ -177,13 +180,30 @@ impl SeriesMetrics {
         lock(&self.entry.numbers).skipped(skip, bursts);
     }
 
-    /// A burst of so many requests was due and is withheld for the endpoint's sake: every configured objective
-    /// counts them as judged and missed, and the burst as a bad one, unless `slo.withheld` says to ignore it.
-    pub fn withheld(&self, bursts: u32, requests: u64) {
+    /// Requests of a burst that began were never sent: judged like those of a burst that was not fired. What they
+    /// make of the burst is in its summary.
+    pub fn requests_skipped(&self, skip: Skip, requests: u32) {
         let slo = &self.plan.step.slo;
-        if slo.withheld == Withheld::Missed {
+        let mut numbers = lock(&self.entry.numbers);
+        numbers.requests_skipped(skip, requests);
+        if slo.judges(skip) {
+            numbers.withheld_requests(slo, requests.into());
+        }
+    }
+
+    /// A burst of so many requests was due and is withheld: where the endpoint is to blame, every configured
+    /// objective counts them as judged and missed, and the burst as a bad one, unless `slo.withheld` says to
+    /// ignore it.
+    pub fn withheld(&self, skip: Skip, bursts: u32, requests: u64) {
+        let slo = &self.plan.step.slo;
+        if slo.judges(skip) {
             lock(&self.entry.numbers).withheld(slo, bursts, requests);
         }
+    }
+
+    /// The interval that is in force.
+    pub fn interval(&self, interval: Seconds) {
+        lock(&self.entry.numbers).interval = Some(interval);
     }
 
     /// When the next burst is due.

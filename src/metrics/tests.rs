@@ -48,6 +48,8 @@ fn edited(
         text_mode: TextMode::Auto,
         tokenizer: None,
         price: None,
+        budget: None,
+        busy: None,
         labels: BTreeMap::new(),
         share: false,
     };
@@ -72,6 +74,8 @@ fn edited(
         max_tokens: Tokens(64),
         timeouts: Timeouts::default(),
         expect: None,
+        budget: None,
+        protect: None,
         labels: BTreeMap::new(),
     };
     edit(&mut probe, &mut target, &mut step);
@@ -198,7 +202,7 @@ fn exercise(metrics: &Metrics, series: &Series) -> SeriesMetrics {
     ];
     burst(&handle, series, records);
     handle.skipped(Skip::Overlap, 1);
-    handle.withheld(1, 2);
+    handle.withheld(Skip::Overlap, 1, 2);
     handle.next_due(NOON + 10.0);
     handle.in_flight().fetch_add(1, Ordering::Relaxed);
     metrics.config_loaded(NOON - 61.0);
@@ -397,7 +401,7 @@ fn withheld_bursts_are_missed_unless_ignored() {
     let ignored = edited(("q", "t", 8), |_, _, step| step.slo.withheld = Withheld::Ignore);
     let held = [&missed, &ignored].map(|series| metrics.acquire(series));
     for series in &held {
-        series.withheld(1, 8);
+        series.withheld(Skip::Overlap, 1, 8);
     }
     let text = scrape(&metrics);
     for slo in ["ttft", "ttfo", "itl", "gap", "request", "success", "goodput"] {

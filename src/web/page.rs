@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::Life;
 use crate::{
     board::{Row, State},
+    outcome::Skip,
     summary::{Stats, Summary},
     units::Seconds,
 };
@@ -141,13 +142,25 @@ fn verdict(summary: Option<&Summary>) -> (&'static str, &'static str) {
 fn doing(row: &Row) -> String {
     match row.state {
         State::Unarmed => "not armed".into(),
-        State::Waiting => "waiting".into(),
+        State::Waiting => held_back(row).into(),
         State::Running(ended) => {
             format!(
                 "running: {ended} of {} requests",
                 row.watched.series.planned_requests()
             )
         }
+    }
+}
+
+/// What stands between the series and its next burst.
+fn held_back(row: &Row) -> &'static str {
+    let every = Seconds::from(row.watched.series.probe.every);
+    match row.held_back {
+        Some(Skip::Budget) if row.interval.is_some_and(|interval| interval > every) => "thinned by budget",
+        Some(Skip::Budget) => "over budget",
+        Some(Skip::Backoff) => "left alone: the endpoint sheds load",
+        Some(Skip::ServerBusy) => "withheld: the server is busy",
+        _ => "waiting",
     }
 }
 
@@ -159,6 +172,9 @@ fn failures(summary: Option<&Summary>) -> Markup {
             Some(summary) => {
                 @for (reason, count) in &summary.failures { (count) " " (reason) " " }
                 @for (reason, count) in &summary.invalid { (count) " " (reason) " (ours) " }
+                @if let Some(reason) = summary.cut_short {
+                    "cut short (" (reason) "), " (summary.withheld) " never sent "
+                }
                 @if let Some(first) = &summary.first_failure { small { (first) } }
             }
         }

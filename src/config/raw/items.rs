@@ -3,12 +3,13 @@
 use std::num::{NonZeroU32, NonZeroU64};
 
 use super::{
-    Entry, Node,
+    Entry, Node, Value,
     choices::MaxTokensField,
     leaves::{Amount, Body, Hidden, Pause, Reference, Share, Wait},
     reading::{At, Field, Item, Named, Read, entries, field, item},
 };
 use crate::{
+    budget::Per,
     config::{
         plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TlsVersion, TtftFrom, Withheld},
         report::Report,
@@ -63,6 +64,8 @@ item! {
         text_mode: TextMode,
         tokenizer: Tokenizer,
         price: Price,
+        budget: Budget,
+        busy: Busy,
         labels: Named<String>,
         share: bool,
     }
@@ -149,6 +152,54 @@ item! {
 }
 
 item! {
+    Budget {
+        requests: NonZeroU64,
+        input_tokens: NonZeroU64,
+        output_tokens: NonZeroU64,
+        dollars: Amount,
+        per: Per,
+    }
+    hints {
+        "tokens" => "write `input_tokens: …` or `output_tokens: …`",
+    }
+}
+
+item! {
+    Busy {
+        url: String,
+        skip_when: Vec<At<String>>,
+        abort_when: Vec<At<String>>,
+        timeout: Wait,
+    }
+}
+
+item! {
+    Limits {
+        abort_over: Share,
+        after: NonZeroU32,
+    }
+}
+
+/// The limits of a burst, or `off`.
+#[derive(Clone)]
+pub(in crate::config) enum Protect {
+    Off,
+    Limits(Limits),
+}
+
+impl Read for Protect {
+    fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
+        if let Value::Text(text) = &node.value
+            && text == "off"
+        {
+            report.permit(node.id);
+            return Some(Self::Off);
+        }
+        Limits::read(node, thing, report).map(Self::Limits)
+    }
+}
+
+item! {
     Probe "probe" {
         name: String,
         targets: Vec<At<String>>,
@@ -165,6 +216,8 @@ item! {
         expect: Expect,
         slo: Slo,
         jitter: Share,
+        budget: Budget,
+        protect: Protect,
         labels: Named<String>,
     }
     hints {
@@ -252,6 +305,8 @@ impl Item for Defaults {
         "expect",
         "slo",
         "jitter",
+        "budget",
+        "protect",
     ];
     const HINTS: &'static [(&'static str, &'static str)] =
         &[("name", ONE_PROBE), ("targets", ONE_PROBE), ("labels", ONE_PROBE)];
@@ -284,6 +339,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`authorization`", Authorization::KEYS),
     ("`tokenizer`", Tokenizer::KEYS),
     ("`price`", Price::KEYS),
+    ("`budget`", Budget::KEYS),
+    ("`busy`", Busy::KEYS),
+    ("`protect`", Limits::KEYS),
     ("`tls`", Tls::KEYS),
     ("`proxy`", Proxy::KEYS),
     ("`global`", Global::KEYS),
