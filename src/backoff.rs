@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(circuit.admit(now), Admission::Go);
         circuit.shed(None, now);
         for seconds in [10, 20, 40, 80, 160, 320, 600, 600, 600] {
-            now += SECOND * seconds - SECOND / 1000;
+            now += SECOND / 1000 * (1000 * seconds - 1);
             assert_eq!(circuit.admit(now), Admission::Withhold, "before {seconds} s");
             now += SECOND / 1000;
             assert_eq!(circuit.admit(now), Admission::Trial, "after {seconds} s");

@@ -146,7 +146,7 @@ impl Row {
                     *ended += 1;
                 }
             }
-            What::Request(_) => {}
+            What::Request(_) | What::RequestsSkipped(..) => {}
             What::Ended(summary, _) => {
                 self.state = State::Waiting;
                 self.bursts += 1;
@@ -159,7 +159,6 @@ impl Row {
                 self.skipped += u64::from(*bursts);
                 self.held_back = Some(*skip);
             }
-            What::RequestsSkipped(..) => {}
             What::Interval(interval) => self.interval = Some(*interval),
         }
     }

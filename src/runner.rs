@@ -213,7 +213,7 @@ impl Runner {
             }
             match places {
                 Ok(_places) if self.guarded.is_left_alone() => {
-                    self.tell(step, What::Skipped(Skip::Backoff, 1))
+                    self.tell(step, What::Skipped(Skip::Backoff, 1));
                 }
                 Ok(_places) => self.burst(step, due, &mut spending).await,
                 Err(skip) => self.tell(step, What::Skipped(skip, 1)),
