@@ -114,7 +114,7 @@ pub(super) fn fits(
 
 fn amount(amount: f64, unit: Unit) -> String {
     match unit {
-        Unit::Dollars => format!("{amount:.4}"),
+        Unit::Dollars => format!("{amount:.6}"),
         Unit::Requests | Unit::InputTokens | Unit::OutputTokens => format!("{amount:.0}"),
     }
 }

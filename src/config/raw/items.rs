@@ -6,7 +6,7 @@ use super::{
     Entry, Node, Value,
     choices::MaxTokensField,
     leaves::{Amount, Body, Hidden, Pause, Reference, Share, Wait},
-    reading::{At, Field, Item, Named, Read, entries, field, item},
+    reading::{At, Field, Item, Named, Read, entries, field, item, wrong},
 };
 use crate::{
     budget::Per,
@@ -194,6 +194,11 @@ impl Read for Protect {
         {
             report.permit(node.id);
             return Some(Self::Off);
+        }
+        if !matches!(node.value, Value::Map(_)) {
+            let mend = "write `off`, or a mapping such as `{ abort_over: 50%, after: 4 }`";
+            wrong(node, thing, "`off` or limits", mend, report);
+            return None;
         }
         Limits::read(node, thing, report).map(Self::Limits)
     }
