@@ -33,6 +33,8 @@ struct Rows {
 pub struct Row {
     pub watched: Arc<Watched>,
     pub state: State,
+    /// Why no bursts are fired now.
+    pub held_by: Option<Skip>,
     /// Seconds since the Unix epoch.
     pub next_due: Option<f64>,
     pub last: Option<LastBurst>,
@@ -40,8 +42,8 @@ pub struct Row {
     pub skipped: u64,
     /// Why the burst that was due last was not fired; `None`: it was.
     pub held_back: Option<Skip>,
-    /// The interval that is in force; `None`: that of the plan.
-    pub interval: Option<Seconds>,
+    /// By how much budgets stretch the interval, at least 1.
+    pub stretch: f64,
 }
 
 /// What a series is doing.
@@ -71,12 +73,13 @@ impl Board {
             let row = Row {
                 watched: Arc::clone(watched),
                 state: State::Unarmed,
+                held_by: None,
                 next_due: None,
                 last: None,
                 bursts: 0,
                 skipped: 0,
                 held_back: None,
-                interval: None,
+                stretch: 1.0,
             };
             let at = rows.rows.len();
             rows.at.insert(watched.series.key(), at);
@@ -102,7 +105,11 @@ impl Board {
         let metrics = &watched.metrics;
         match what {
             What::Armed => metrics.armed(unix_now()),
-            What::NextDue(at) => metrics.next_due(*at),
+            What::Disarmed(skip) => {
+                metrics.disarmed();
+                log_closing(watched, *skip);
+            }
+            What::NextDue(at, interval) => metrics.next_due(*at, *interval),
             What::Begun(lag) => metrics.burst_begun(unix_now(), *lag),
             What::Request(judged) => {
                 metrics.request(judged, unix_now());
@@ -118,7 +125,7 @@ impl Board {
                 log_skip(watched, *skip, *bursts);
             }
             What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),
-            What::Interval(interval) => metrics.interval(*interval),
+            What::Stretched(stretch) => metrics.stretched(*stretch),
         }
         let mut rows = self.lock();
         let Rows { rows, at } = &mut *rows;
@@ -133,10 +140,24 @@ impl Board {
 }
 
 impl Row {
+    /// The schedule is armed, whether bursts are fired or not.
+    fn arm(&mut self) {
+        if self.state == State::Unarmed {
+            self.state = State::Waiting;
+        }
+    }
+
     fn update(&mut self, what: &What) {
         match what {
-            What::Armed => self.state = State::Waiting,
-            What::NextDue(at) => self.next_due = Some(*at),
+            What::Armed => {
+                self.held_by = None;
+                self.arm();
+            }
+            What::Disarmed(skip) => {
+                self.held_by = Some(*skip);
+                self.arm();
+            }
+            What::NextDue(at, _) => self.next_due = *at,
             What::Begun(_) => {
                 self.state = State::Running(0);
                 self.held_back = None;
@@ -159,7 +180,7 @@ impl Row {
                 self.skipped += u64::from(*bursts);
                 self.held_back = Some(*skip);
             }
-            What::Interval(interval) => self.interval = Some(*interval),
+            What::Stretched(stretch) => self.stretch = *stretch,
         }
     }
 }
@@ -214,8 +235,19 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
     );
 }
 
-/// A burst that was due and not fired.
+/// Bursts are held back from now on. That the kill switch is on is told once for all of them.
+fn log_closing(watched: &Watched, skip: Skip) {
+    let key = watched.series.key();
+    if skip == Skip::Window {
+        tracing::info!(probe = %key.probe, target = %key.target, concurrency = key.concurrency, "window closed");
+    }
+}
+
+/// A burst that was due and not fired. Of those outside of windows and of paused ones the closing was told.
 pub fn log_skip(watched: &Watched, skip: Skip, bursts: u32) {
+    if matches!(skip, Skip::Window | Skip::Paused) {
+        return;
+    }
     let key = watched.series.key();
     tracing::info!(
         probe = %key.probe,

@@ -170,6 +170,10 @@ reasons! {
         Backoff = "backoff",
         /// The server's own metrics say that it is busy.
         ServerBusy = "server_busy",
+        /// It was due outside the windows of its probe, or in a pause.
+        Window = "window",
+        /// The kill switch was on.
+        Paused = "paused",
         /// The program was draining.
         Drain = "drain",
         /// It came due while the process was stopped or starved.

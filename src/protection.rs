@@ -27,7 +27,7 @@ use crate::{
     outcome::{Failure, Outcome, Skip},
     prompt::Source,
     summary::Judged,
-    units::{Name, Seconds},
+    units::Name,
 };
 
 /// How often a server is asked during a burst whether it is busy.
@@ -215,10 +215,21 @@ impl Protection {
             longest_prompt: AtomicU64::new(guess(&probe.prompt)),
         };
         let round = guarded.most(probe.requests_of_a_round());
+        let every = interval(probe);
         for purse in &guarded.purses {
-            lock(&purse.account).join(id, probe.every, round);
+            lock(&purse.account).join(id, every, round);
         }
         Some(guarded)
+    }
+}
+
+/// The interval of a probe; with a calendar, on average.
+fn interval(probe: &Probe) -> Duration {
+    let average = 1.0 / probe.bursts_per_second(unix_now());
+    let is_plain = (average / probe.every.as_secs_f64() - 1.0).abs() < 1e-3;
+    match Duration::try_from_secs_f64(average) {
+        Ok(average) if !is_plain => average,
+        _ => probe.every,
     }
 }
 
@@ -303,13 +314,13 @@ impl Guarded {
         })
     }
 
-    /// The interval as the budgets stretch it.
-    pub fn interval(&self) -> Seconds {
+    /// By how much the budgets stretch the interval, at least 1.
+    pub fn stretch(&self) -> f64 {
         let stretches = self
             .purses
             .iter()
             .map(|purse| lock(&purse.account).stretch(self.id));
-        Seconds::new(self.probe.every.as_secs_f64() * stretches.fold(1.0, f64::max))
+        stretches.fold(1.0, f64::max)
     }
 
     /// The trial ended so; `None`: it was not made.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use tokio::{
     net::TcpListener,
@@ -28,11 +28,13 @@ use crate::{
     config::plan::Plan,
     lag::Lag,
     metrics::Metrics,
+    pause::PauseSwitch,
     protection::Protection,
+    rhythm::Replica,
     runtime::Runtimes,
     state::{State, Storage},
     supervisor::{Shared, Supervisor},
-    web::{self, App, Life},
+    web::{self, App, Life, Switch},
 };
 
 /// How long the first scrape is waited for before the first burst.
@@ -67,12 +69,59 @@ pub(super) struct ServeArgs {
         default_value = ":9850"
     )]
     listen: Vec<ListenAddress>,
+
+    /// Let POST /-/pause stop all probing and POST /-/resume let it go on.
+    #[arg(long = "web.enable-lifecycle")]
+    enable_lifecycle: bool,
+
+    /// The kill switch: while this file exists, nothing is sent.
+    #[arg(long = "pause.file", value_name = "PATH", env = "LLM_PROBE_PAUSE_FILE")]
+    pause_file: Option<PathBuf>,
+
+    /// Which replica this is, from 0: of several exporters with the same configuration, replica I of N fires the
+    /// bursts n with n mod N = I. The load stays the same; when one dies, the others' samples remain.
+    #[arg(
+        long = "replica.index",
+        value_name = "I",
+        env = "LLM_PROBE_REPLICA_INDEX",
+        default_value_t = 0
+    )]
+    replica_index: u32,
+
+    /// How many replicas there are.
+    #[arg(
+        long = "replica.total",
+        value_name = "N",
+        env = "LLM_PROBE_REPLICA_TOTAL",
+        default_value_t = 1
+    )]
+    replica_total: u32,
 }
 
 impl ServeArgs {
+    fn replica(&self) -> Result<Replica, CliError> {
+        let (index, total) = (self.replica_index, self.replica_total);
+        Replica::new(index, total).ok_or_else(|| {
+            let mend = match total {
+                0 => "write --replica.total=1 or more".to_owned(),
+                1 => "write how many replicas there are, such as --replica.total=2".to_owned(),
+                _ => format!(
+                    "replicas are counted from 0: write --replica.index={} or less",
+                    total - 1
+                ),
+            };
+            CliError::usage(anyhow!(
+                "--replica.index={index} is not below --replica.total={total}; {mend}"
+            ))
+        })
+    }
+
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+        let replica = self.replica()?;
         let plan = self.config.load()?;
-        let mut exporter = Exporter::new(&plan, runtimes)?;
+        let pause = PauseSwitch::with_file(self.pause_file.clone());
+        let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
+        exporter.lifecycle = self.enable_lifecycle;
         self.limit.check(exporter.metrics.samples())?;
         match &self.storage {
             Some(directory) => exporter.keep_in(directory)?,
@@ -122,6 +171,9 @@ pub(super) struct Exporter {
     metrics: Metrics,
     pub(super) board: Board,
     lag: Lag,
+    pause: PauseSwitch,
+    /// Whether it may be paused over HTTP.
+    lifecycle: bool,
     /// Ends when all that was told is in the books.
     books: JoinHandle<()>,
     /// Where is kept what survives restarts.
@@ -130,8 +182,15 @@ pub(super) struct Exporter {
 
 impl Exporter {
     /// Sets up probes, metrics and books; the books are kept on the service runtime.
-    pub(super) fn new(plan: &Plan, runtimes: &Runtimes) -> Result<Self, CliError> {
-        let (shared, told) = Shared::new(plan, runtimes.service.handle());
+    pub(super) fn new(
+        plan: &Plan,
+        runtimes: &Runtimes,
+        replica: Replica,
+        pause: PauseSwitch,
+    ) -> Result<Self, CliError> {
+        let (mut shared, told) = Shared::new(plan, runtimes.service.handle());
+        shared.replica = replica;
+        shared.pause = pause;
         let supervisor = Supervisor::new(plan, &shared)?;
         shared.metrics.config_loaded(unix_now());
         let board = Board::of(&supervisor);
@@ -141,6 +200,8 @@ impl Exporter {
             metrics: shared.metrics,
             board,
             lag: shared.lag,
+            pause: shared.pause,
+            lifecycle: false,
             books,
             storage: None,
         })
@@ -172,6 +233,10 @@ impl Exporter {
             self.lag.clone(),
             life_seen,
             scraped,
+            Switch {
+                pause: self.pause.clone(),
+                lifecycle: self.lifecycle,
+            },
         );
         let (router, web) = (app.router(), TaskTracker::new());
         let web_stop = CancellationToken::new();
@@ -191,6 +256,11 @@ impl Exporter {
                 drained.clone(),
             ))
         });
+
+        // Nothing is sent before it is known whether it may be.
+        self.pause.look(&Handle::current()).await;
+        let looking = tokio::spawn(self.pause.clone().keep_looking(Handle::current()));
+        let telling = tokio::spawn(tell_of_pauses(self.pause.clone(), self.metrics.clone()));
 
         if arming == Arming::AtFirstScrape {
             tokio::select! {
@@ -219,7 +289,9 @@ impl Exporter {
         if let Err(error) = self.books.await {
             tracing::error!(%error, "the last bursts are not in the books");
         }
-        beating.abort();
+        for task in [beating, looking, telling] {
+            task.abort();
+        }
         web_stop.cancel();
         web.wait().await;
         tracing::info!("drained");
@@ -261,6 +333,16 @@ async fn keep(storage: Storage, mut state: State, protection: Protection, draine
 pub(super) async fn watch_lag(lag: Lag, metrics: Metrics) {
     if let Err(error) = lag.watch(move |late| metrics.runtime_lag(late)).await {
         tracing::error!(%error, "no heartbeat: error bounds of measurements are unknown");
+    }
+}
+
+async fn tell_of_pauses(pause: PauseSwitch, metrics: Metrics) {
+    let mut holds = pause.watch();
+    loop {
+        metrics.paused(holds.borrow_and_update().since());
+        if holds.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicI64},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -86,7 +87,7 @@ impl Held {
             lags,
             target,
         });
-        lock(&entry.numbers).plan = plan.clone();
+        lock(&entry.numbers).follow(plan.clone());
         entry
     }
 
@@ -201,14 +202,19 @@ impl SeriesMetrics {
         }
     }
 
-    /// The interval that is in force.
-    pub fn interval(&self, interval: Seconds) {
-        lock(&self.entry.numbers).interval = Some(interval);
+    /// By how much budgets stretch the interval, at least 1.
+    pub fn stretched(&self, stretch: f64) {
+        lock(&self.entry.numbers).stretch = stretch;
     }
 
-    /// When the next burst is due.
-    pub fn next_due(&self, unix: f64) {
-        lock(&self.entry.numbers).times.next_due = Some(unix);
+    /// When the next burst is due that will be fired, if that is known, and the interval in force.
+    pub fn next_due(&self, unix: Option<f64>, interval: Duration) {
+        lock(&self.entry.numbers).next_due(unix, interval);
+    }
+
+    /// Bursts are not due from now on.
+    pub fn disarmed(&self) {
+        lock(&self.entry.numbers).times.armed = None;
     }
 
     /// Bursts are due from now on.
