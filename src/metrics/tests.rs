@@ -591,8 +591,7 @@ fn a_scrape_never_sees_half_a_request() {
 #[tokio::test]
 async fn the_table_is_what_is_exported() {
     let metrics = Metrics::new(&["team".into()]);
-    let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, budget: { requests: 9, per: day },\n\
-        busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\n";
+    let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, budget: { requests: 9, per: day }, busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\n";
     let plan = crate::config::parse(guarded, "probes.yaml", std::path::Path::new("")).unwrap();
     metrics.guarded_by(Protection::new(&plan, &tokio::runtime::Handle::current()).unwrap());
     let held = exercise(&metrics, &rich("p", "t", 1));
