@@ -40,6 +40,10 @@ pub struct Row {
     pub last: Option<LastBurst>,
     pub bursts: u64,
     pub skipped: u64,
+    /// Why the burst that was due last was not fired; `None`: it was.
+    pub held_back: Option<Skip>,
+    /// By how much budgets stretch the interval, at least 1.
+    pub stretch: f64,
 }
 
 /// What a series is doing.
@@ -74,6 +78,8 @@ impl Board {
                 last: None,
                 bursts: 0,
                 skipped: 0,
+                held_back: None,
+                stretch: 1.0,
             };
             let at = rows.rows.len();
             rows.at.insert(watched.series.key(), at);
@@ -115,11 +121,11 @@ impl Board {
             }
             What::Skipped(skip, bursts) => {
                 metrics.skipped(*skip, *bursts);
-                if *skip == Skip::Overlap {
-                    metrics.withheld(*bursts, watched.series.planned_requests());
-                }
+                metrics.withheld(*skip, *bursts, watched.series.planned_requests());
                 log_skip(watched, *skip, *bursts);
             }
+            What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),
+            What::Stretched(stretch) => metrics.stretched(*stretch),
         }
         let mut rows = self.lock();
         let Rows { rows, at } = &mut *rows;
@@ -152,13 +158,16 @@ impl Row {
                 self.arm();
             }
             What::NextDue(at, _) => self.next_due = *at,
-            What::Begun(_) => self.state = State::Running(0),
+            What::Begun(_) => {
+                self.state = State::Running(0);
+                self.held_back = None;
+            }
             What::Request(judged) if !judged.record.warmup => {
                 if let State::Running(ended) = &mut self.state {
                     *ended += 1;
                 }
             }
-            What::Request(_) => {}
+            What::Request(_) | What::RequestsSkipped(..) => {}
             What::Ended(summary, _) => {
                 self.state = State::Waiting;
                 self.bursts += 1;
@@ -167,7 +176,11 @@ impl Row {
                     summary: Arc::clone(summary),
                 });
             }
-            What::Skipped(_, bursts) => self.skipped += u64::from(*bursts),
+            What::Skipped(skip, bursts) => {
+                self.skipped += u64::from(*bursts);
+                self.held_back = Some(*skip);
+            }
+            What::Stretched(stretch) => self.stretch = *stretch,
         }
     }
 }
@@ -195,6 +208,8 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
         itl_p50_seconds = summary.itl.map(|itl| itl.p50.get()),
         duration_seconds = summary.duration.map(Seconds::get),
         cancelled,
+        cut_short = summary.cut_short.map(Skip::as_str),
+        withheld = summary.withheld,
         "burst"
     );
 }

@@ -25,6 +25,7 @@ use crate::{
     load::Volume,
     measure::Measurement,
     outcome::Outcome,
+    protection::Brake,
     record::Record,
     request::{Endpoint, Request},
     summary::{Judged, Summary, Tally},
@@ -43,7 +44,7 @@ pub struct Burst {
     /// How many requests the probe has asked before: what is asked goes on from there.
     pub asked_before: u64,
     /// Ends the burst at once; requests under way become invalid.
-    pub cancel: CancellationToken,
+    pub brake: Arc<Brake>,
 }
 
 impl Burst {
@@ -51,7 +52,7 @@ impl Burst {
     /// request as it ends.
     pub async fn run(self, mut each: impl FnMut(Judged)) -> Summary {
         let Self {
-            series, lag, cancel, ..
+            series, lag, brake, ..
         } = &self;
         let slo = &series.step.slo;
         let users = series.step.users;
@@ -64,16 +65,33 @@ impl Burst {
         {
             let mut places = Places::fill(&self, is_warmup, volume);
             while let Some(record) = places.next_examined(&self).await {
+                brake.ended(record.outcome, record.retry_after, places.all_sent());
+                if brake.reason().is_some() && record.was_never_sent() {
+                    continue;
+                }
                 let together = record.number < users;
                 let judged = judged(record, slo, lag);
                 tally.add(&judged, together);
                 each(judged);
             }
-            if cancel.is_cancelled() {
+            if brake.token().is_cancelled() {
                 break;
             }
         }
+        if let Some(reason) = brake.reason() {
+            let never_sent = series.planned_requests().saturating_sub(tally.requests());
+            tally.cut_short(reason, never_sent, series.step.slo.judges(reason));
+        }
         tally.finish(slo.objective)
+    }
+}
+
+impl Burst {
+    /// Sends one request, which counts like a warm-up request.
+    pub async fn try_one(&self) -> Option<Judged> {
+        let mut places = Places::fill(self, true, Volume::Requests(1));
+        let record = places.next_examined(self).await?;
+        Some(judged(record, &self.series.step.slo, &self.lag))
     }
 }
 
@@ -146,11 +164,18 @@ impl Places {
         }
     }
 
+    /// Whether no measured request is left to be sent.
+    fn all_sent(&self) -> bool {
+        let started = self.shared.started.load(Ordering::Relaxed);
+        let planned = self.shared.volume.requests();
+        !self.shared.warmup && planned.is_some_and(|planned| started >= planned)
+    }
+
     /// The next record, once its answer is examined where it is to be; `None` when there are no more. Requests go
     /// on meanwhile.
     async fn next_examined(&mut self, burst: &Burst) -> Option<Record> {
         let Some(examination) = Examination::of(&burst.series) else {
-            return self.next(&burst.cancel).await;
+            return self.next(burst.brake.token()).await;
         };
         loop {
             // Not in the `select!` below, which borrows it.
@@ -158,7 +183,7 @@ impl Places {
             let ready = tokio::select! {
                 biased;
                 Some(record) = examined.join_next() => Ok(record.ok()),
-                record = self.next(&burst.cancel) => Err(record),
+                record = self.next(burst.brake.token()) => Err(record),
             };
             self.examined = examined;
             match ready {

@@ -10,6 +10,10 @@
 //! inside the windows of a [`calendar`], and while nobody holds them back ([`pause`]). A due [`burst`] of a certain shape ([`load`]) asks something
 //! ([`prompt`]) with N concurrent requests.
 //!
+//! Before it begins, [`protection`] asks whether it may: whether it fits what its probe and its target may use in
+//! an hour or a day ([`budget`]), whether the target sheds load ([`backoff`]), whether the server says itself that
+//! it is [`busy`]. A running burst is cut short where it does harm. What was used is kept over restarts ([`state`]).
+//!
 //! Each [`request`] takes its turn at the [`gate`], goes out through the target's [`client`], and stamps each
 //! chunk as it is read. In the [`reading`] of the response the chunk's bytes become frames ([`framing`]), the
 //! frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together with its [`outcome`] and what the
@@ -36,15 +40,19 @@
 //!
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and the outside
 //!   crates that matter have their homes listed there.
-//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load` and the engine of `sim`
+//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
+//!   `budget`, `backoff`, `busy` and the engine of `sim`
 //!   hold no clock and do no I/O: instants are passed in.
 //! - Measuring has a [`runtime`] of its own.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
 
 pub mod answer;
+pub mod backoff;
 pub mod board;
+pub mod budget;
 pub mod burst;
+pub mod busy;
 pub mod calendar;
 pub mod cli;
 pub mod client;
@@ -62,6 +70,7 @@ pub mod metrics;
 pub mod outcome;
 pub mod pause;
 pub mod prompt;
+pub mod protection;
 pub mod reading;
 pub mod record;
 pub mod recording;
@@ -75,6 +84,7 @@ pub mod runtime;
 pub mod schedule;
 pub mod sim;
 pub mod slo;
+pub mod state;
 pub mod summary;
 pub mod supervisor;
 pub mod tape;

@@ -156,7 +156,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why a burst that was due was not fired.
+    /// Why a burst that was due was not fired, or requests of a burst were never sent.
     Skip {
         /// The last burst of the same probe and target was still running.
         Overlap = "overlap",
@@ -164,14 +164,20 @@ reasons! {
         TargetBusy = "target_busy",
         /// It waited a whole interval for places under `max_in_flight`.
         InFlight = "in_flight",
+        /// It did not fit the budget of its probe or target, or the budget would not have lasted.
+        Budget = "budget",
+        /// The endpoint sheds load, and is left alone for a while.
+        Backoff = "backoff",
+        /// The server's own metrics say that it is busy.
+        ServerBusy = "server_busy",
         /// It was due outside the windows of its probe, or in a pause.
         Window = "window",
         /// The kill switch was on.
         Paused = "paused",
-        /// It came due while the process was stopped or starved.
-        Late = "late",
         /// The program was draining.
         Drain = "drain",
+        /// It came due while the process was stopped or starved.
+        Late = "late",
     }
 }
 

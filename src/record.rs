@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    outcome::{Failure, Outcome},
+    outcome::{Failure, Invalid, Outcome},
     tape::Tape,
     timeline::Timeline,
     units::{Seconds, Tokens},
@@ -83,7 +83,7 @@ impl Record {
             number,
             warmup,
             timeline: Timeline::new(intended),
-            outcome: Outcome::Invalid(crate::outcome::Invalid::Cancelled),
+            outcome: Outcome::Invalid(Invalid::Cancelled),
             detail: None,
             ended: None,
             usage: Usage::default(),
@@ -99,6 +99,11 @@ impl Record {
             peer: None,
             certificate_expires: None,
         }
+    }
+
+    /// Whether it was cancelled while it waited for its turn.
+    pub fn was_never_sent(&self) -> bool {
+        self.timeline.start.is_none() && self.outcome == Outcome::Invalid(Invalid::Cancelled)
     }
 
     /// From the start to the end of the request, however it ended; `None` when it never started.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     config::plan::{Series, SeriesKey, Slo},
+    outcome::{Invalid, Skip},
     slo::Objective,
     summary::{Stats, Summary},
     units::{Name, Seconds},
@@ -58,8 +59,11 @@ impl Report {
     }
 
     /// Whether every request counts: none was invalid by our own doing.
+    /// Those that were cancelled because the endpoint failed most others leave no doubt.
     pub fn is_sound(&self) -> bool {
-        self.summary.invalid.is_empty()
+        let invalid = &self.summary.invalid;
+        let is_cut = self.summary.cut_short == Some(Skip::Backoff);
+        invalid.is_empty() || is_cut && invalid.keys().all(|invalid| *invalid == Invalid::Cancelled)
     }
 
     /// Whether goodput reached the objective; a burst of which nothing could be judged did not.
@@ -183,6 +187,12 @@ impl Report {
         ] {
             lines.extend(first.as_ref().map(|first| format!("{what}: {first}")));
         }
+        lines.extend(summary.cut_short.map(|reason| {
+            format!(
+                "cut short to protect the endpoint ({reason}): {} requests were never sent",
+                summary.withheld
+            )
+        }));
         // As the endpoint says it: 20 s, not 20.0 s.
         lines.extend(
             summary

@@ -25,8 +25,9 @@ use crate::{
     config::plan::{Probe, Series, Target},
     lag::Lag,
     metrics::SeriesMetrics,
-    outcome::Skip,
+    outcome::{Outcome, Skip},
     pause::PauseSwitch,
+    protection::{Admitted, Brake, Guarded, Spending},
     request::Endpoint,
     rhythm::Replica,
     summary::{Judged, Summary},
@@ -64,6 +65,10 @@ pub enum What {
     Ended(Arc<Summary>, bool),
     /// So many bursts were due and not fired.
     Skipped(Skip, u32),
+    /// So many requests of a burst were never sent.
+    RequestsSkipped(Skip, u32),
+    /// By how much budgets stretch the interval, at least 1.
+    Stretched(f64),
 }
 
 /// One probe at one target.
@@ -77,6 +82,7 @@ pub struct Runner {
     /// Requests that may be under way, over all probes.
     pub places: Arc<Semaphore>,
     pub steps: Vec<Arc<Watched>>,
+    pub guarded: Guarded,
     /// Requests so far.
     pub asked: AtomicU64,
     pub lag: Lag,
@@ -127,6 +133,18 @@ impl Runner {
         cancel: &CancellationToken,
     ) {
         let mut due = due;
+        let admitted = self.guarded.admit(&self.blocking).await;
+        self.tell_all(|| What::Stretched(self.guarded.stretch()));
+        let Admitted {
+            on_trial,
+            mut spending,
+        } = match admitted {
+            Ok(admitted) => admitted,
+            Err(skip) => return self.skip_round(skip, 1),
+        };
+        if on_trial && !self.trial(&mut spending, cancel).await {
+            return self.skip_round(Skip::Backoff, 1);
+        }
         for (number, step) in self.steps.iter().enumerate() {
             if number > 0 {
                 tokio::select! {
@@ -154,7 +172,10 @@ impl Runner {
                 waits.end();
             }
             match places {
-                Ok(_places) => self.burst(step, due, cancel).await,
+                Ok(_places) if self.guarded.is_left_alone() => {
+                    self.tell(step, What::Skipped(Skip::Backoff, 1));
+                }
+                Ok(_places) => self.burst(step, due, &mut spending, cancel).await,
                 Err(skip) => self.tell(step, What::Skipped(skip, 1)),
             }
         }
@@ -185,23 +206,63 @@ impl Runner {
         }
     }
 
-    async fn burst(&self, step: &Arc<Watched>, due: Instant, cancel: &CancellationToken) {
-        self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
-        let burst = Burst {
+    /// One request, after the endpoint shed load; whether the burst may go on.
+    async fn trial(&self, spending: &mut Spending<'_>, cancel: &CancellationToken) -> bool {
+        let Some(step) = self.steps.first() else {
+            return false;
+        };
+        let places = self.wait(&self.places, 1, None, Skip::InFlight, cancel).await;
+        let judged = match places {
+            Ok(_places) => self.prepared(step, Brake::new(None, cancel)).try_one().await,
+            Err(_) => None,
+        };
+        self.guarded.trial_ended(judged.as_ref());
+        let Some(judged) = judged else {
+            return false;
+        };
+        let succeeded = judged.record.outcome == Outcome::Ok;
+        spending.charge(&judged);
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.tell(step, What::Request(Box::new(judged)));
+        succeeded
+    }
+
+    fn prepared(&self, step: &Arc<Watched>, brake: Arc<Brake>) -> Burst {
+        Burst {
             series: step.series.clone(),
             endpoint: Arc::clone(&self.endpoint),
             in_flight: step.metrics.in_flight(),
             lag: self.lag.clone(),
             blocking: self.blocking.clone(),
             asked_before: self.asked.load(Ordering::Relaxed),
-            cancel: cancel.clone(),
+            brake,
+        }
+    }
+
+    async fn burst(
+        &self,
+        step: &Arc<Watched>,
+        due: Instant,
+        spending: &mut Spending<'_>,
+        cancel: &CancellationToken,
+    ) {
+        self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
+        let brake = Brake::new(self.probe.protect, cancel);
+        let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
+            spending.charge(&judged);
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.tell(step, What::Request(Box::new(judged)));
+        });
+        let summary = tokio::select! {
+            biased;
+            summary = burst => summary,
+            never = self.guarded.watch(&self.blocking, &brake) => match never {},
         };
-        let summary = burst
-            .run(|judged| {
-                self.asked.fetch_add(1, Ordering::Relaxed);
-                self.tell(step, What::Request(Box::new(judged)));
-            })
-            .await;
+        self.guarded.burst_ended(&brake);
+        if let Some(reason) = summary.cut_short {
+            let never_sent = u32::try_from(summary.withheld).unwrap_or(u32::MAX);
+            self.tell(step, What::RequestsSkipped(reason, never_sent));
+        }
         self.tell(step, What::Ended(Arc::new(summary), cancel.is_cancelled()));
     }
 

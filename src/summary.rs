@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     config::plan::Slo,
     measure::{Measurement, Phases, TokenSource},
-    outcome::{Failure, Invalid, Outcome},
+    outcome::{Failure, Invalid, Outcome, Skip},
     record::Record,
     slo::{ErrorBounds, Objective, Verdict, Verdicts, judge},
     units::{Ratio, Seconds},
@@ -137,6 +137,10 @@ pub struct Summary {
     pub first_invalid: Option<String>,
     /// The longest time for which the endpoint asked not to come back.
     pub retry_after: Option<Seconds>,
+    /// Why the burst was cut short to protect the endpoint.
+    pub cut_short: Option<Skip>,
+    /// Requests that were never sent then; those that count as missed are in `judged`.
+    pub withheld: u64,
 }
 
 impl Summary {
@@ -188,6 +192,8 @@ pub struct Tally {
     first_failure: Option<String>,
     first_invalid: Option<String>,
     retry_after: Option<Duration>,
+    cut_short: Option<Skip>,
+    withheld: u64,
 }
 
 impl Tally {
@@ -260,6 +266,15 @@ impl Tally {
         }
     }
 
+    /// The burst was cut short, and so many requests were never sent: missed by the endpoint's doing, or not judged.
+    pub fn cut_short(&mut self, reason: Skip, never_sent: u64, are_missed: bool) {
+        self.cut_short = Some(reason);
+        self.withheld = never_sent;
+        if are_missed {
+            self.judged += never_sent;
+        }
+    }
+
     /// How many requests were added.
     pub fn requests(&self) -> u64 {
         self.requests
@@ -324,6 +339,8 @@ impl Tally {
             first_failure: self.first_failure,
             first_invalid: self.first_invalid,
             retry_after: self.retry_after.map(Seconds::from),
+            cut_short: self.cut_short,
+            withheld: self.withheld,
         }
     }
 }

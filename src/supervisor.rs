@@ -23,6 +23,7 @@ use crate::{
     lag::Lag,
     metrics::Metrics,
     pause::PauseSwitch,
+    protection::Protection,
     request::Endpoint,
     rhythm::Replica,
     runner::{Event, Runner, Watched},
@@ -68,6 +69,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Supervisor {
     runners: Vec<Arc<Runner>>,
+    protection: Protection,
     tasks: TaskTracker,
     /// No new bursts.
     drain: CancellationToken,
@@ -89,6 +91,9 @@ impl Supervisor {
     pub fn new(plan: &Plan, shared: &Shared) -> Result<Self, TargetError> {
         let places = Arc::new(Semaphore::new(plan.global().max_in_flight as usize));
         let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
+        let protection = Protection::new(plan, &shared.blocking)
+            .map_err(|(target, source)| TargetError { target, source })?;
+        shared.metrics.guarded_by(protection.clone());
         let mut reached: HashMap<Name, Reached> = HashMap::new();
         for target in plan.targets() {
             reached.insert(target.name.clone(), Reached::new(target, plan, shared)?);
@@ -97,6 +102,9 @@ impl Supervisor {
         for probe in plan.probes() {
             for target in &probe.targets {
                 let Some(Reached { endpoint, turn }) = reached.get(&target.name) else {
+                    continue;
+                };
+                let Some(guarded) = protection.of(probe, target, runners.len()) else {
                     continue;
                 };
                 let watch = |step: &Arc<_>| {
@@ -117,6 +125,7 @@ impl Supervisor {
                     turn: turn.clone(),
                     places: Arc::clone(&places),
                     steps: probe.steps.iter().map(watch).collect(),
+                    guarded,
                     asked: AtomicU64::default(),
                     lag: shared.lag.clone(),
                     blocking: shared.blocking.clone(),
@@ -130,10 +139,16 @@ impl Supervisor {
         }
         Ok(Self {
             runners,
+            protection,
             tasks: TaskTracker::new(),
             drain,
             abort,
         })
+    }
+
+    /// The budgets and guards of its targets.
+    pub fn protection(&self) -> &Protection {
+        &self.protection
     }
 
     /// Every series, in the order of the plan.

@@ -283,7 +283,7 @@ targets:
     model: none
     authorization: {{ credentials_file: key }}
     headers: {{ X-Tenant: {{ value: '{TENANT}' }} }}
-probes: [{{ name: bold, every: 1h, requests: {requests} }}]
+probes: [{{ name: bold, every: 1h, requests: {requests}, protect: off }}]
 "
     );
     let folder = tempfile::tempdir().unwrap();

@@ -270,7 +270,7 @@ mod cancelling {
                 _ => Script::sse().token("a").hold(),
             });
             let burst = burst(probe(target(server.address)), step(6, Volume::Requests(20)));
-            let cancel = burst.cancel.clone();
+            let cancel = burst.brake.token().clone();
             let cancelling = async {
                 server.sees(|served| served.len() == 6).await;
                 sleep(ms(30)).await;
@@ -299,7 +299,7 @@ mod cancelling {
         let mut probe = probe(target(server.address));
         probe.warmup = 3;
         let burst = burst(probe, step(2, Volume::Requests(4)));
-        let cancel = burst.cancel.clone();
+        let cancel = burst.brake.token().clone();
         let cancelling = async {
             server.sees(|served| served.len() == 2).await;
             cancel.cancel();
@@ -315,7 +315,7 @@ mod cancelling {
         let mut records = 0;
         for micros in (0..60).map(|step| step * 350) {
             let burst = burst(probe(target(server.address)), step(4, Volume::Requests(12)));
-            let cancel = burst.cancel.clone();
+            let cancel = burst.brake.token().clone();
             let cancelling = async {
                 sleep(Duration::from_micros(micros)).await;
                 cancel.cancel();

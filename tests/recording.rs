@@ -299,7 +299,7 @@ mod judged_as_it_was {
         let folder = tempfile::tempdir().unwrap();
         let recorder = Recorder::create(&folder.path().join("file"), Instant::now()).unwrap();
         let burst = kept(target(server.address), PATIENT, step(1, Volume::Requests(1)));
-        let (series, cancel) = (burst.series.clone(), burst.cancel.clone());
+        let (series, cancel) = (burst.series.clone(), burst.brake.token().clone());
         let aborting = async {
             server
                 .sees(|served| served.first().is_some_and(|first| first.writes.len() == 3))

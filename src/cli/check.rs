@@ -43,6 +43,9 @@ impl CheckArgs {
         for warning in plan.warnings() {
             print(&format!("{warning}\n"))?;
         }
+        if plan.has_budgets() {
+            print("note: budgets survive restarts only where `serve` is given --storage.path\n")?;
+        }
         for warning in misfits(&plan) {
             print(&format!("warning: {warning}\n"))?;
         }

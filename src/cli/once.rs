@@ -210,7 +210,11 @@ async fn collect(
                 reports.push(report);
             }
             What::Skipped(skip, bursts) => log_skip(&watched, skip, bursts),
-            What::Armed | What::Disarmed(_) | What::NextDue(..) => {}
+            What::RequestsSkipped(..)
+            | What::Stretched(_)
+            | What::Armed
+            | What::Disarmed(_)
+            | What::NextDue(..) => {}
         }
     }
     progress.finish_and_clear();

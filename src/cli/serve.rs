@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     str::FromStr,
     time::Duration,
@@ -29,14 +29,22 @@ use crate::{
     lag::Lag,
     metrics::Metrics,
     pause::PauseSwitch,
+    protection::Protection,
     rhythm::Replica,
     runtime::Runtimes,
+    state::{State, Storage},
     supervisor::{Shared, Supervisor},
     web::{self, App, Life, Switch},
 };
 
 /// How long the first scrape is waited for before the first burst.
 const FIRST_SCRAPE: Duration = Duration::from_secs(30);
+
+/// How often what survives restarts is saved when it changed.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) const NOT_KEPT: &str =
+    "budgets are kept in memory only, so that a restart resets them: name a directory with --storage.path";
 
 /// How long running bursts may go on at the end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -48,6 +56,10 @@ pub(super) struct ServeArgs {
 
     #[command(flatten)]
     limit: LimitArgs,
+
+    /// A directory, which is there, for what is to survive restarts: what was used of budgets.
+    #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
+    storage: Option<PathBuf>,
 
     /// Where to serve /metrics and the page; may be given several times. `:PORT` is every address.
     #[arg(
@@ -111,6 +123,11 @@ impl ServeArgs {
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
         exporter.lifecycle = self.enable_lifecycle;
         self.limit.check(exporter.metrics.samples())?;
+        match &self.storage {
+            Some(directory) => exporter.keep_in(directory)?,
+            None if plan.has_budgets() => tracing::warn!("{NOT_KEPT}"),
+            None => {}
+        }
         runtimes.service.block_on(async {
             let listeners = listen(&self.listen).await?;
             exporter
@@ -159,6 +176,8 @@ pub(super) struct Exporter {
     lifecycle: bool,
     /// Ends when all that was told is in the books.
     books: JoinHandle<()>,
+    /// Where is kept what survives restarts.
+    storage: Option<(Storage, State)>,
 }
 
 impl Exporter {
@@ -184,7 +203,18 @@ impl Exporter {
             pause: shared.pause,
             lifecycle: false,
             books,
+            storage: None,
         })
+    }
+
+    /// Takes up what is kept in `directory`, and keeps it there from now on.
+    fn keep_in(&mut self, directory: &Path) -> Result<(), CliError> {
+        let opened = Storage::open(directory)
+            .with_context(|| format!("--storage.path: {} cannot be used", directory.display()));
+        let (storage, state) = opened.map_err(CliError::usage)?;
+        self.supervisor.protection().restore(&state.budgets);
+        self.storage = Some((storage, state));
+        Ok(())
     }
 
     /// Serves until a signal, then drains.
@@ -217,6 +247,15 @@ impl Exporter {
         }
         web.close();
         let beating = measure.spawn(watch_lag(self.lag.clone(), self.metrics.clone()));
+        let drained = CancellationToken::new();
+        let keeping = self.storage.map(|(storage, state)| {
+            tokio::spawn(keep(
+                storage,
+                state,
+                self.supervisor.protection().clone(),
+                drained.clone(),
+            ))
+        });
 
         // Nothing is sent before it is known whether it may be.
         self.pause.look(&Handle::current()).await;
@@ -239,6 +278,12 @@ impl Exporter {
         life.send_replace(Life::Draining);
         tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
         self.supervisor.drain(GRACE).await;
+        drained.cancel();
+        if let Some(keeping) = keeping
+            && let Err(error) = keeping.await
+        {
+            tracing::error!(%error, "what was used last is not kept");
+        }
         // Nobody tells anything any more: what was told last is written down before the end.
         drop(self.supervisor);
         if let Err(error) = self.books.await {
@@ -251,6 +296,37 @@ impl Exporter {
         web.wait().await;
         tracing::info!("drained");
         Ok(())
+    }
+}
+
+/// Saves what changed, at most once a second, and at last when all bursts are drained. A disk that is full stops
+/// nothing: what is used is counted on.
+async fn keep(storage: Storage, mut state: State, protection: Protection, drained: CancellationToken) {
+    let mut failing = false;
+    loop {
+        let is_last = timeout(SAVE_EVERY, drained.cancelled()).await.is_ok();
+        if protection.has_changed() || failing {
+            state.budgets = protection.kept();
+            let (storage, state) = (storage.clone(), state.clone());
+            let saved = tokio::task::spawn_blocking(move || storage.save(&state)).await;
+            match saved.map_err(io::Error::other).flatten() {
+                Ok(()) => {
+                    if failing {
+                        tracing::info!("the state is saved again");
+                    }
+                    failing = false;
+                }
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "the state cannot be saved: counting goes on, but a restart would forget it");
+                    }
+                    failing = true;
+                }
+            }
+        }
+        if is_last {
+            return;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod error;
 mod phases;
 mod redaction;
 mod resolver;
+mod scrape;
 mod tls;
 
 use std::{
@@ -30,6 +31,7 @@ pub use self::{
     error::TransportError,
     phases::{LONG_WAY, Marks, Way},
     redaction::SHORTEST as SHORTEST_SECRET,
+    scrape::Scraper,
     tls::TlsError,
 };
 use self::{phases::MarkConnecting, redaction::Redaction, resolver::MarkingResolver};

@@ -6,6 +6,7 @@ mod expects;
 mod labels;
 mod probes;
 mod prompts;
+mod protection;
 mod reach;
 mod secrets;
 mod slos;

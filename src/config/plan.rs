@@ -16,6 +16,9 @@ pub use self::{
 pub use super::dialect::Dialect;
 use super::{problem::Problem, secret::Secret};
 use crate::{
+    backoff::Protect,
+    budget::{Amounts, Budget},
+    busy::Condition,
     calendar::Calendar,
     cron::Cron,
     expect::Expect,
@@ -90,6 +93,12 @@ impl Plan {
                 .retain(|probe| names.iter().any(|name| probe.name.as_str() == name));
         }
         Ok(self)
+    }
+
+    /// Whether anything is counted that a restart must not reset.
+    pub fn has_budgets(&self) -> bool {
+        self.probes.iter().any(|probe| probe.budget.is_some())
+            || self.targets.iter().any(|target| target.budget.is_some())
     }
 
     /// Every series that the plan makes, probe by probe, target by target, step by step.
@@ -211,10 +220,33 @@ pub struct Target {
     /// Counts the tokens of answers whose server does not.
     pub tokenizer: Option<Arc<Tokenizer>>,
     pub price: Option<Price>,
+    /// What all probes together may use here.
+    pub budget: Option<Budget>,
+    /// Where the server says that it is busy.
+    pub busy: Option<Busy>,
     /// Values of the extra labels.
     pub labels: BTreeMap<String, String>,
     /// Whether bursts of several probes may run at this target at once.
     pub share: bool,
+}
+
+/// Where a server says that it is busy: a text exposition, and what it must not say. At least one condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Busy {
+    /// http or https, with a host, without credentials.
+    pub url: Url,
+    /// Any of these withholds a burst.
+    pub skip_when: Vec<Condition>,
+    /// Any of these ends a running burst.
+    pub abort_when: Vec<Condition>,
+    pub timeout: Duration,
+}
+
+impl Busy {
+    /// Whether credentials for the target may be sent there, too.
+    pub fn is_same_origin(&self, target: &Url) -> bool {
+        self.url.origin() == target.origin()
+    }
 }
 
 /// What a frame of `triton_generate` carries; it depends on the back end and its parameters.
@@ -262,6 +294,13 @@ pub struct Price {
     pub output_per_million: f64,
 }
 
+impl Price {
+    /// Dollars for so many tokens.
+    pub fn of(self, input_tokens: f64, output_tokens: f64) -> f64 {
+        (input_tokens * self.input_per_million + output_tokens * self.output_per_million) / 1e6
+    }
+}
+
 /// What to ask which targets, how often.
 #[derive(Debug, PartialEq)]
 pub struct Probe {
@@ -288,11 +327,38 @@ pub struct Probe {
     pub timeouts: Timeouts,
     /// What the answer must be like beside being one.
     pub expect: Option<Expect>,
+    /// What it may use at all of its targets together. Then every step has a number of requests.
+    pub budget: Option<Budget>,
+    /// When a burst is cut short; `None`: never.
+    pub protect: Option<Protect>,
     /// Values of the extra labels; they win over the target's.
     pub labels: BTreeMap<String, String>,
 }
 
 impl Probe {
+    /// Requests of one round, warm-up included; where a step lasts for a time, one per user.
+    pub fn requests_of_a_round(&self) -> u64 {
+        let of_step = |step: &Arc<Step>| {
+            u64::from(self.warmup) + u64::from(step.volume.requests().unwrap_or(step.users))
+        };
+        self.steps.iter().map(of_step).sum()
+    }
+
+    /// The most that so many requests use at `target` when each has a prompt of `input_tokens`.
+    pub fn most(&self, requests: u64, input_tokens: u64, target: &Target) -> Amounts {
+        let requests = requests as f64;
+        let (input, output) = (
+            requests * input_tokens as f64,
+            requests * self.max_tokens.0 as f64,
+        );
+        Amounts {
+            requests,
+            input_tokens: input,
+            output_tokens: output,
+            dollars: target.price.map_or(0.0, |price| price.of(input, output)),
+        }
+    }
+
     /// How many bursts are fired a second, on average over the weeks from `unix` on: one, or four where they are rare.
     pub fn bursts_per_second(&self, unix: f64) -> f64 {
         const WEEK: f64 = 7.0 * 24.0 * 3600.0;

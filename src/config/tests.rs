@@ -21,6 +21,7 @@ use super::{
     raw::reading::Item,
 };
 use crate::{
+    backoff::Protect,
     load::Volume,
     outcome::Failure,
     prompt::{Cache, Source},
@@ -641,6 +642,91 @@ fn mistakes_in_probes() {
             ),
         ],
     );
+}
+
+#[test]
+fn mistakes_in_protection() {
+    let price = "price: { input_per_million: 1, output_per_million: 2 }";
+    golden(
+        "protection",
+        &[
+            ("no period", probe("budget: { requests: 5 }")),
+            ("nothing limited", probe("budget: { per: day }")),
+            ("unknown period", probe("budget: { requests: 5, per: week }")),
+            ("no requests", probe("budget: { requests: 0, per: day }")),
+            ("no dollars", probe("budget: { dollars: 0, per: day }")),
+            (
+                "smaller than a burst",
+                probe("budget: { requests: 5, per: hour }\nconcurrency: 4\nwarmup: 2"),
+            ),
+            (
+                "smaller than the output of a burst",
+                probe("budget: { output_tokens: 100, per: day }\nconcurrency: 2"),
+            ),
+            (
+                "smaller than the prompts of a burst",
+                probe("budget: { input_tokens: 99, per: day }\nprompt: { tokens: 100 }"),
+            ),
+            (
+                "nobody knows the price",
+                probe("budget: { dollars: 1, per: day }"),
+            ),
+            (
+                "nobody knows how much is sent",
+                probe("budget: { requests: 99, per: day }\nduration: 1m"),
+            ),
+            ("tokens of which kind", probe("budget: { tokens: 99, per: day }")),
+            (
+                "a target without a price",
+                target("budget: { dollars: 1, per: day }"),
+            ),
+            (
+                "a target with less than a burst",
+                target("budget: { output_tokens: 10, per: day }"),
+            ),
+            (
+                "a target with less money than a burst",
+                target(&format!("{price}\nbudget: {{ dollars: 0.0001, per: hour }}")),
+            ),
+            ("protected by nothing", probe("protect: { abort_over: 0% }")),
+            ("protected by a word", probe("protect: on")),
+            ("after no request", probe("protect: { after: 0 }")),
+            (
+                "busy without an address",
+                target("busy: { skip_when: [\"a > 1\"] }"),
+            ),
+            (
+                "busy without a condition",
+                target("busy: { url: http://a/metrics }"),
+            ),
+            (
+                "busy on conditions that are none",
+                target("busy: { url: http://a/metrics, skip_when: [\"a\", \"a == 1\", \"sum(a) > 1\"] }"),
+            ),
+            (
+                "busy at no address",
+                target("busy: { url: \"a:8000/metrics\", skip_when: [\"a > 1\"] }"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn protection_arrives() {
+    let text = BASE.replace("every: 1m", "every: 1m\n    protect: off")
+        + "  - { name: usual, budget: { requests: 9, per: hour } }\n  - { name: own, protect: { abort_over: 20% } }\n";
+    let plan = plan(&text);
+    let [off, usual, own] = plan.probes() else {
+        panic!("three probes");
+    };
+    assert_eq!(off.protect, None);
+    assert_eq!(usual.protect, Some(Protect::default()));
+    assert_eq!(
+        own.protect.map(|own| (own.abort_over.get(), own.after)),
+        Some((0.2, 4))
+    );
+    assert_eq!(usual.budget.and_then(|budget| budget.requests), Some(9));
+    assert!(plan.has_budgets());
 }
 
 #[test]

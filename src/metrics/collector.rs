@@ -9,13 +9,13 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::{
-    families::{CERTIFICATE_LABELS, Family, Kind, SERIES_LABELS, Scope, TARGET_LABELS},
+    families::{BUDGET_LABELS, CERTIFICATE_LABELS, Family, Kind, SERIES_LABELS, Scope, TARGET_LABELS},
     latency::Latency,
     numbers::{Counts, Numbers},
     series::{Directory, Entry, lock},
     table::table,
 };
-use crate::{config::plan::Target, summary::Summary};
+use crate::{budget::Unit, config::plan::Target, summary::Summary};
 
 /// What a series says in one scrape: a copy, so that its lock is held for microseconds.
 #[derive(Debug)]
@@ -109,6 +109,17 @@ impl Collector for Table {
             })
             .collect();
         let exporter = lock(&self.directory.exporter).clone();
+        let protection = lock(&self.directory.protection).clone();
+        let budgets: Vec<_> = protection
+            .purses()
+            .iter()
+            .map(|purse| (pairs(BUDGET_LABELS, &[&purse.probe, &purse.target]), purse.now()))
+            .collect();
+        let guards: Vec<_> = protection
+            .guards()
+            .iter()
+            .map(|guard| (pairs(CERTIFICATE_LABELS, &[guard.target.as_str()]), guard))
+            .collect();
         ours()
             .map(|family| {
                 let mut rows = Rows::new(family);
@@ -119,6 +130,19 @@ impl Collector for Table {
                     Scope::Certificate => certificates
                         .iter()
                         .for_each(|(labels, expires)| rows.of(labels).one(*expires)),
+                    Scope::Budget(read) => {
+                        for (labels, (budget, used)) in &budgets {
+                            let rows = rows.of(labels);
+                            for unit in Unit::ALL {
+                                if let Some(value) = read(budget, used, *unit) {
+                                    rows.by(unit.as_str(), value);
+                                }
+                            }
+                        }
+                    }
+                    Scope::Guard(read) => guards
+                        .iter()
+                        .for_each(|(labels, guard)| rows.of(labels).known(read(guard))),
                     Scope::Exporter(read) => read(&exporter, &mut rows),
                     Scope::Process => {}
                 }

@@ -7,6 +7,10 @@ use super::{
     latency::{self, Buckets},
     numbers::Lags,
 };
+use crate::{
+    budget::{Amounts, Budget, Unit},
+    protection::Guard,
+};
 
 /// The labels of a series, before those that the configuration declares.
 pub const SERIES_LABELS: &[&str] = &["probe", "target", "model", "concurrency"];
@@ -15,6 +19,9 @@ pub const SERIES_LABELS: &[&str] = &["probe", "target", "model", "concurrency"];
 pub(super) const TARGET_LABELS: &[&str] = &["target", "model", "host", "api", "connection", "http"];
 
 pub(super) const CERTIFICATE_LABELS: &[&str] = &["target"];
+
+/// One of them is empty: a budget is of a probe or of a target.
+pub(super) const BUDGET_LABELS: &[&str] = &["probe", "target"];
 
 /// One family.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +84,10 @@ pub(super) enum Scope {
     Target,
     /// Of the targets whose certificate was seen.
     Certificate,
+    /// Of each budget, by unit; `None` where it does not limit the unit.
+    Budget(fn(&Budget, &Amounts, Unit) -> Option<f64>),
+    /// Of each target, as it is guarded.
+    Guard(fn(&Guard) -> Option<f64>),
     Exporter(fn(&Exporter, &mut Rows<'_>)),
     /// Read by the crate prometheus.
     Process,
@@ -89,7 +100,8 @@ impl Family {
             Scope::Series(_) => None,
             Scope::Probe(_) => Some(&["probe"]),
             Scope::Target => Some(TARGET_LABELS),
-            Scope::Certificate => Some(CERTIFICATE_LABELS),
+            Scope::Certificate | Scope::Guard(_) => Some(CERTIFICATE_LABELS),
+            Scope::Budget(_) => Some(BUDGET_LABELS),
             Scope::Exporter(_) | Scope::Process => Some(&[]),
         }
     }

@@ -36,7 +36,7 @@ pub use self::{
     series::SeriesMetrics,
     table::table,
 };
-use crate::{config::plan::Series, units::Seconds};
+use crate::{config::plan::Series, protection::Protection, units::Seconds};
 
 /// Everything that is counted, and the registry it is gathered from. Clones are the same metrics.
 #[derive(Clone, Debug)]
@@ -71,6 +71,11 @@ impl Metrics {
     /// values already.
     pub fn acquire(&self, series: &Series) -> SeriesMetrics {
         SeriesMetrics::acquire(&self.directory, &self.label_names, series)
+    }
+
+    /// These budgets and guards are in force.
+    pub fn guarded_by(&self, protection: Protection) {
+        *lock(&self.directory.protection) = protection;
     }
 
     /// A configuration was loaded.

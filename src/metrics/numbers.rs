@@ -74,6 +74,9 @@ pub(super) struct Numbers {
     pub(super) unjudged: Counts<{ Why::ALL.len() }>,
     pub(super) bursts: u64,
     pub(super) skipped: Counts<{ Skip::ALL.len() }>,
+    pub(super) requests_skipped: Counts<{ Skip::ALL.len() }>,
+    /// By how much budgets stretch the interval, at least 1.
+    pub(super) stretch: f64,
     pub(super) judged_bursts: u64,
     pub(super) good_bursts: u64,
     pub(super) consumption: Consumption,
@@ -112,6 +115,8 @@ impl Numbers {
             unjudged: Counts::ZERO,
             bursts: 0,
             skipped: Counts::ZERO,
+            requests_skipped: Counts::ZERO,
+            stretch: 1.0,
             judged_bursts: 0,
             good_bursts: 0,
             consumption: Consumption::default(),
@@ -262,10 +267,19 @@ impl Numbers {
 
     /// Bursts that were due and never sent, of so many requests each: judged and missed.
     pub(super) fn withheld(&mut self, slo: &Slo, bursts: u32, requests: u64) {
-        for objective in configured(slo) {
-            self.judged.add(objective as usize, requests * u64::from(bursts));
-        }
+        self.withheld_requests(slo, requests * u64::from(bursts));
         self.judged_bursts += u64::from(bursts);
+    }
+
+    /// Requests that were never sent: judged and missed.
+    pub(super) fn withheld_requests(&mut self, slo: &Slo, requests: u64) {
+        for objective in configured(slo) {
+            self.judged.add(objective as usize, requests);
+        }
+    }
+
+    pub(super) fn requests_skipped(&mut self, skip: Skip, requests: u32) {
+        self.requests_skipped.add(skip as usize, requests.into());
     }
 
     /// A plan comes into force; its schedule will tell the interval.

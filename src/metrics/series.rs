@@ -14,8 +14,9 @@ use super::{
     numbers::{Lags, Numbers},
 };
 use crate::{
-    config::plan::{Series, Target, Withheld},
+    config::plan::{Series, Target},
     outcome::{Outcome, Skip},
+    protection::Protection,
     summary::{Judged, Summary},
     units::{Name, Seconds},
 };
@@ -57,6 +58,8 @@ pub(super) struct Known {
 pub(super) struct Directory {
     pub(super) held: Mutex<Held>,
     pub(super) exporter: Mutex<Exporter>,
+    /// The budgets and guards that are in force.
+    pub(super) protection: Mutex<Protection>,
 }
 
 #[derive(Debug, Default)]
@@ -178,13 +181,30 @@ impl SeriesMetrics {
         lock(&self.entry.numbers).skipped(skip, bursts);
     }
 
-    /// A burst of so many requests was due and is withheld for the endpoint's sake: every configured objective
-    /// counts them as judged and missed, and the burst as a bad one, unless `slo.withheld` says to ignore it.
-    pub fn withheld(&self, bursts: u32, requests: u64) {
+    /// Requests of a burst that began were never sent: judged like those of a burst that was not fired. What they
+    /// make of the burst is in its summary.
+    pub fn requests_skipped(&self, skip: Skip, requests: u32) {
         let slo = &self.plan.step.slo;
-        if slo.withheld == Withheld::Missed {
+        let mut numbers = lock(&self.entry.numbers);
+        numbers.requests_skipped(skip, requests);
+        if slo.judges(skip) {
+            numbers.withheld_requests(slo, requests.into());
+        }
+    }
+
+    /// A burst of so many requests was due and is withheld: where the endpoint is to blame, every configured
+    /// objective counts them as judged and missed, and the burst as a bad one, unless `slo.withheld` says to
+    /// ignore it.
+    pub fn withheld(&self, skip: Skip, bursts: u32, requests: u64) {
+        let slo = &self.plan.step.slo;
+        if slo.judges(skip) {
             lock(&self.entry.numbers).withheld(slo, bursts, requests);
         }
+    }
+
+    /// By how much budgets stretch the interval, at least 1.
+    pub fn stretched(&self, stretch: f64) {
+        lock(&self.entry.numbers).stretch = stretch;
     }
 
     /// When the next burst is due that will be fired, if that is known, and the interval in force.

@@ -49,6 +49,8 @@ fn edited(
         text_mode: TextMode::Auto,
         tokenizer: None,
         price: None,
+        budget: None,
+        busy: None,
         labels: BTreeMap::new(),
         share: false,
     };
@@ -75,6 +77,8 @@ fn edited(
         max_tokens: Tokens(64),
         timeouts: Timeouts::default(),
         expect: None,
+        budget: None,
+        protect: None,
         labels: BTreeMap::new(),
     };
     edit(&mut probe, &mut target, &mut step);
@@ -201,7 +205,7 @@ fn exercise(metrics: &Metrics, series: &Series) -> SeriesMetrics {
     ];
     burst(&handle, series, records);
     handle.skipped(Skip::Overlap, 1);
-    handle.withheld(1, 2);
+    handle.withheld(Skip::Overlap, 1, 2);
     handle.next_due(Some(NOON + 10.0), series.probe.every);
     handle.in_flight().fetch_add(1, Ordering::Relaxed);
     metrics.config_loaded(NOON - 61.0);
@@ -401,7 +405,7 @@ fn withheld_bursts_are_missed_unless_ignored() {
     let ignored = edited(("q", "t", 8), |_, _, step| step.slo.withheld = Withheld::Ignore);
     let held = [&missed, &ignored].map(|series| metrics.acquire(series));
     for series in &held {
-        series.withheld(1, 8);
+        series.withheld(Skip::Overlap, 1, 8);
     }
     let text = scrape(&metrics);
     for slo in ["ttft", "ttfo", "itl", "gap", "request", "success", "goodput"] {
@@ -584,9 +588,12 @@ fn a_scrape_never_sees_half_a_request() {
     check(&scrape(&metrics), &[("requests_total", &[], 60_000.0)]);
 }
 
-#[test]
-fn the_table_is_what_is_exported() {
+#[tokio::test]
+async fn the_table_is_what_is_exported() {
     let metrics = Metrics::new(&["team".into()]);
+    let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, budget: { requests: 9, per: day }, busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\n";
+    let plan = crate::config::parse(guarded, "probes.yaml", std::path::Path::new("")).unwrap();
+    metrics.guarded_by(Protection::new(&plan, &tokio::runtime::Handle::current()).unwrap());
     let held = exercise(&metrics, &rich("p", "t", 1));
     let gathered = metrics.registry.gather();
     let names: Vec<_> = gathered

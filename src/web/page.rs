@@ -167,13 +167,24 @@ fn doing(row: &Row) -> String {
         State::Unarmed => "not armed".into(),
         State::Waiting if row.held_by == Some(Skip::Window) => "outside its windows".into(),
         State::Waiting if row.held_by.is_some() => "paused".into(),
-        State::Waiting => "waiting".into(),
+        State::Waiting => held_back(row).into(),
         State::Running(ended) => {
             format!(
                 "running: {ended} of {} requests",
                 row.watched.series.planned_requests()
             )
         }
+    }
+}
+
+/// What stands between the series and its next burst.
+fn held_back(row: &Row) -> &'static str {
+    match row.held_back {
+        Some(Skip::Budget) if row.stretch > 1.0 => "thinned by budget",
+        Some(Skip::Budget) => "over budget",
+        Some(Skip::Backoff) => "left alone: the endpoint sheds load",
+        Some(Skip::ServerBusy) => "withheld: the server is busy",
+        _ => "waiting",
     }
 }
 
@@ -185,6 +196,9 @@ fn failures(summary: Option<&Summary>) -> Markup {
             Some(summary) => {
                 @for (reason, count) in &summary.failures { (count) " " (reason) " " }
                 @for (reason, count) in &summary.invalid { (count) " " (reason) " (ours) " }
+                @if let Some(reason) = summary.cut_short {
+                    "cut short (" (reason) "), " (summary.withheld) " never sent "
+                }
                 @if let Some(first) = &summary.first_failure { small { (first) } }
             }
         }

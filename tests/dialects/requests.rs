@@ -27,6 +27,8 @@ fn target(api: Dialect, url: &str) -> Target {
         text_mode: TextMode::Auto,
         tokenizer: None,
         price: None,
+        budget: None,
+        busy: None,
         labels: std::collections::BTreeMap::new(),
         share: false,
     }

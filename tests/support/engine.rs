@@ -20,6 +20,7 @@ use llm_probe_exporter::{
     load::Volume,
     outcome::{Failure, Outcome},
     prompt::{Cache, Prompt, Source},
+    protection::Brake,
     record::Record,
     request::{Endpoint, Request},
     summary::{Judged, Summary},
@@ -76,6 +77,8 @@ pub(crate) fn target(address: SocketAddr) -> Target {
         text_mode: TextMode::Auto,
         tokenizer: None,
         price: None,
+        budget: None,
+        busy: None,
         labels: std::collections::BTreeMap::new(),
         share: false,
     }
@@ -229,6 +232,8 @@ pub(crate) fn probe(target: Target) -> Probe {
         max_tokens: Tokens(64),
         timeouts: PATIENT,
         expect: None,
+        budget: None,
+        protect: None,
         labels: std::collections::BTreeMap::new(),
     }
 }
@@ -260,7 +265,7 @@ pub(crate) fn burst_behind(probe: Probe, step: Step, gate: Gate) -> Burst {
         lag: Lag::default(),
         blocking: Handle::current(),
         asked_before: 0,
-        cancel: CancellationToken::new(),
+        brake: Brake::new(None, &CancellationToken::new()),
     }
 }
 

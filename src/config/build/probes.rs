@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{Context, Targets, calendars, expects, labels, prompts, slos};
+use super::{Context, Targets, calendars, expects, labels, prompts, protection, slos};
 use crate::{
     config::{
         plan::{Probe, Step, Target, Timeouts},
@@ -62,8 +62,9 @@ pub(super) fn probe(
     slos::warn_of_unreachable(&item, &timeouts, report);
     let max_tokens = Tokens(item.max_tokens.value().map_or(MAX_TOKENS, |tokens| tokens.get()));
     let expect = expects::expect(&item.expect, max_tokens, report);
+    let budget = protection::budget(&item.budget, report);
     let labels = labels::values(&raw.value.labels, of, context);
-    Some(Probe {
+    let probe = Probe {
         name: name?,
         targets,
         every,
@@ -77,8 +78,12 @@ pub(super) fn probe(
         max_tokens,
         timeouts,
         expect,
+        budget,
+        protect: protection::protect(&item.protect, report),
         labels,
-    })
+    };
+    protection::fits(&probe, raw, item.budget.given(), report);
+    Some(probe)
 }
 
 /// The probe with what it leaves out taken from `defaults`; of keys that exclude one another the probe's own stands.

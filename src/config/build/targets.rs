@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Context, labels, reach, require, secrets, vocabularies};
+use super::{Context, labels, protection, reach, require, secrets, vocabularies};
 use crate::{
     config::{
         plan::{Connection, Dialect, HttpVersion, Price, Target},
@@ -98,6 +98,16 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
     let reach = reach::reach(item, of, url.as_ref(), context);
     let body = body(item, of, report);
     let price = item.price.given().and_then(|given| price(given, report));
+    let budget = protection::budget(&item.budget, report);
+    if let (Some(given), None) = (
+        item.budget.value().and_then(|budget| budget.dollars.given()),
+        &price,
+    ) && item.price.is_absent()
+    {
+        let what = format!("{} counts nothing, as the target has no `price`", given.thing);
+        report.problem(given.key, what, protection::PRICE);
+    }
+    let busy = protection::busy(&item.busy, report);
     let labels = labels::values(&item.labels, of, context);
     Some(Target {
         name: name?,
@@ -117,6 +127,8 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         text_mode: item.text_mode.value().copied().unwrap_or_default(),
         tokenizer: vocabularies::tokenizer(&item.tokenizer, context),
         price,
+        budget,
+        busy,
         labels,
         share: item.share.value().copied().unwrap_or(false),
     })

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{outcome::Failure, units::Ratio};
+use crate::{
+    outcome::{Failure, Skip},
+    units::Ratio,
+};
 
 /// Service level objectives of a series. Without any limit, success alone is judged.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,14 @@ pub struct Slo {
     /// Failures that are not judged.
     pub excuse: Vec<Failure>,
     pub withheld: Withheld,
+}
+
+impl Slo {
+    /// Whether what was withheld for this reason counts as judged and missed: the endpoint's doing, unless
+    /// `withheld` says to ignore it.
+    pub fn judges(&self, reason: Skip) -> bool {
+        self.withheld == Withheld::Missed && matches!(reason, Skip::Overlap | Skip::Backoff)
+    }
 }
 
 impl Default for Slo {

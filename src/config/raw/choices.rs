@@ -5,6 +5,7 @@ use super::{
     reading::{Read, wrong},
 };
 use crate::{
+    budget::Per,
     config::{
         plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TlsVersion, TtftFrom, Withheld},
         problem::meant_or_any,
@@ -55,6 +56,10 @@ choice!(TtftFrom {
 choice!(Withheld {
     Self::Missed.as_str() => Self::Missed,
     Self::Ignore.as_str() => Self::Ignore,
+});
+choice!(Per {
+    Self::Hour.as_str() => Self::Hour,
+    Self::Day.as_str() => Self::Day,
 });
 choice!(Cache {
     "bust" => Self::Bust,

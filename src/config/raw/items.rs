@@ -3,12 +3,13 @@
 use std::num::{NonZeroU32, NonZeroU64};
 
 use super::{
-    Entry, Node,
+    Entry, Node, Value,
     choices::MaxTokensField,
     leaves::{Amount, Body, Hidden, Reference, Rest, Share, Wait},
-    reading::{At, Field, Item, Named, Read, entries, field, item},
+    reading::{At, Field, Item, Named, Read, entries, field, item, wrong},
 };
 use crate::{
+    budget::Per,
     config::{
         plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TlsVersion, TtftFrom, Withheld},
         report::Report,
@@ -63,6 +64,8 @@ item! {
         text_mode: TextMode,
         tokenizer: Tokenizer,
         price: Price,
+        budget: Budget,
+        busy: Busy,
         labels: Named<String>,
         share: bool,
     }
@@ -149,6 +152,59 @@ item! {
 }
 
 item! {
+    Budget {
+        requests: NonZeroU64,
+        input_tokens: NonZeroU64,
+        output_tokens: NonZeroU64,
+        dollars: Amount,
+        per: Per,
+    }
+    hints {
+        "tokens" => "write `input_tokens: …` or `output_tokens: …`",
+    }
+}
+
+item! {
+    Busy {
+        url: String,
+        skip_when: Vec<At<String>>,
+        abort_when: Vec<At<String>>,
+        timeout: Wait,
+    }
+}
+
+item! {
+    Limits {
+        abort_over: Share,
+        after: NonZeroU32,
+    }
+}
+
+/// The limits of a burst, or `off`.
+#[derive(Clone)]
+pub(in crate::config) enum Protect {
+    Off,
+    Limits(Limits),
+}
+
+impl Read for Protect {
+    fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
+        if let Value::Text(text) = &node.value
+            && text == "off"
+        {
+            report.permit(node.id);
+            return Some(Self::Off);
+        }
+        if !matches!(node.value, Value::Map(_)) {
+            let mend = "write `off`, or a mapping such as `{ abort_over: 50%, after: 4 }`";
+            wrong(node, thing, "`off` or limits", mend, report);
+            return None;
+        }
+        Limits::read(node, thing, report).map(Self::Limits)
+    }
+}
+
+item! {
     Probe "probe" {
         name: String,
         targets: Vec<At<String>>,
@@ -169,6 +225,8 @@ item! {
         expect: Expect,
         slo: Slo,
         jitter: Share,
+        budget: Budget,
+        protect: Protect,
         labels: Named<String>,
     }
     hints {
@@ -275,6 +333,8 @@ impl Item for Defaults {
         "expect",
         "slo",
         "jitter",
+        "budget",
+        "protect",
     ];
     const HINTS: &'static [(&'static str, &'static str)] =
         &[("name", ONE_PROBE), ("targets", ONE_PROBE), ("labels", ONE_PROBE)];
@@ -307,6 +367,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`authorization`", Authorization::KEYS),
     ("`tokenizer`", Tokenizer::KEYS),
     ("`price`", Price::KEYS),
+    ("`budget`", Budget::KEYS),
+    ("`busy`", Busy::KEYS),
+    ("`protect`", Limits::KEYS),
     ("`tls`", Tls::KEYS),
     ("`proxy`", Proxy::KEYS),
     ("`global`", Global::KEYS),

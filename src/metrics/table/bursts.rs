@@ -38,12 +38,18 @@ pub(super) static FAMILIES: &[Family] = &[
         "Bursts that were due and not fired, by reason.",
         |of, rows| rows.counts(Skip::ALL, Skip::as_str, &of.numbers.skipped),
     ),
+    counter(
+        "llm_probe_requests_skipped_total",
+        &["reason"],
+        "Requests of a burst that were never sent, by reason.",
+        |of, rows| rows.counts(Skip::ALL, Skip::as_str, &of.numbers.requests_skipped),
+    ),
     gauge(
         "llm_probe_interval_seconds",
         &[],
         Since::Load,
-        "The interval of the bursts that is in force; of a cron expression, from its last occurrence to the next one.",
-        |of, rows| rows.one(of.numbers.interval.as_secs_f64()),
+        "The interval of the bursts that is in force, as budgets stretch it; of a cron expression, from its last occurrence to the next one.",
+        |of, rows| rows.one(of.numbers.interval.as_secs_f64() * of.numbers.stretch),
     ),
     gauge(
         "llm_probe_burst_armed_timestamp_seconds",

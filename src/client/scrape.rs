@@ -1,0 +1,94 @@
+//! Reads a server's text exposition.
+
+use reqwest::header::{ACCEPT, USER_AGENT};
+use tokio::{runtime::Handle, time::timeout};
+
+use super::{
+    ClientError, headers, proxy, redaction::Redaction, resolver::MarkingResolver, secret_forms, tls,
+};
+use crate::config::plan::{Busy, HttpVersion, Reach, Target};
+
+/// Larger expositions are not read.
+const MAX_BYTES: usize = 4 << 20;
+
+/// Reads one exposition, again and again. What belongs to the target (credentials, headers, certificates, proxy,
+/// socket) is used only where the exposition has the same scheme, host and port.
+#[derive(Debug)]
+pub struct Scraper {
+    http: reqwest::Client,
+    busy: Busy,
+    headers: http::HeaderMap,
+    redaction: Redaction,
+}
+
+impl Scraper {
+    /// `blocking` is the runtime whose threads resolve names.
+    pub fn new(
+        busy: &Busy,
+        target: &Target,
+        user_agent: &str,
+        blocking: &Handle,
+    ) -> Result<Self, ClientError> {
+        let elsewhere = Reach::default();
+        let is_same = busy.is_same_origin(&target.url);
+        let reach = if is_same { &target.reach } else { &elsewhere };
+        let tls = tls::config(busy.url.scheme() == "https", HttpVersion::Http1, &reach.tls)?;
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .http1_only()
+            .pool_max_idle_per_host(1)
+            .dns_resolver(MarkingResolver::new(blocking.clone(), None));
+        if let Some(path) = &reach.unix_socket {
+            builder = builder.unix_socket(path.as_path());
+        }
+        if let Some(given) = &reach.proxy {
+            builder = builder.proxy(proxy(given)?);
+        }
+        let mut own = http::HeaderMap::new();
+        if is_same {
+            own = headers(target, target.api, user_agent)?;
+            own.remove(http::header::CONTENT_TYPE);
+        }
+        own.insert(ACCEPT, http::HeaderValue::from_static("text/plain;version=0.0.4"));
+        own.insert(USER_AGENT, super::value(user_agent, "User-Agent")?);
+        Ok(Self {
+            http: builder.build()?,
+            busy: busy.clone(),
+            headers: own,
+            redaction: Redaction(secret_forms(target)),
+        })
+    }
+
+    /// What is to be withheld or ended, and when.
+    pub fn busy(&self) -> &Busy {
+        &self.busy
+    }
+
+    /// The exposition as it is now; the error says in words why there is none.
+    pub async fn scrape(&self) -> Result<String, String> {
+        let limit = self.busy.timeout;
+        let read = timeout(limit, self.read()).await;
+        read.unwrap_or_else(|_| Err(format!("no answer within {}", humantime::format_duration(limit))))
+    }
+
+    async fn read(&self) -> Result<String, String> {
+        let in_words = |error: reqwest::Error| self.redaction.apply(error.without_url().to_string());
+        let request = self.http.get(self.busy.url.clone()).headers(self.headers.clone());
+        let mut response = request.send().await.map_err(in_words)?;
+        if !response.status().is_success() {
+            return Err(format!("status {}", response.status().as_u16()));
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(in_words)? {
+            if bytes.len() + chunk.len() > MAX_BYTES {
+                return Err("the answer is larger than 4 MiB".to_owned());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        String::from_utf8(bytes).map_err(|_| "the answer is no text".to_owned())
+    }
+}

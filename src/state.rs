@@ -1,0 +1,155 @@
+//! What survives restarts, in one small file under `--storage.path`. Each part of it belongs to the module that
+//! knows what it means.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::budget::Used;
+
+/// The form of the file. Another one is set aside.
+const VERSION: u32 = 1;
+
+/// Larger files are not ours.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// What is kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    #[serde(default)]
+    pub budgets: BTreeMap<String, Used>,
+    #[serde(default)]
+    pub baselines: BTreeMap<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<S> {
+    version: u32,
+    #[serde(flatten)]
+    state: S,
+}
+
+/// The directory in which the state is kept.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    path: PathBuf,
+}
+
+impl Storage {
+    /// The storage in `directory`, which must be there and writable, and what is kept there. A file that cannot be
+    /// understood is renamed, with a warning.
+    pub fn open(directory: &Path) -> io::Result<(Self, State)> {
+        let storage = Self {
+            path: directory.join("state.json"),
+        };
+        let state = match fs::metadata(&storage.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
+            Err(error) => return Err(error),
+            Ok(found) if found.len() > MAX_BYTES => storage.set_aside("is larger than 64 MiB")?,
+            Ok(_) => match understood(&fs::read(&storage.path)?) {
+                Ok(state) => state,
+                Err(why) => storage.set_aside(&why)?,
+            },
+        };
+        // Says now and not in the middle of the night whether it can be written.
+        storage.save(&state)?;
+        Ok((storage, state))
+    }
+
+    /// Replaces what is kept: a reader sees the old file or the new one, also after a crash.
+    pub fn save(&self, state: &State) -> io::Result<()> {
+        let versioned = Versioned {
+            version: VERSION,
+            state,
+        };
+        let text = serde_json::to_vec(&versioned)?;
+        let new = self.path.with_extension("json.new");
+        let mut file = File::create(&new)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)
+    }
+
+    fn set_aside(&self, why: &str) -> io::Result<State> {
+        let aside = self.path.with_extension("json.unreadable");
+        fs::rename(&self.path, &aside)?;
+        tracing::warn!(
+            file = %self.path.display(),
+            now = %aside.display(),
+            "the state file {why}: it is set aside, and budgets and baselines begin anew"
+        );
+        Ok(State::default())
+    }
+}
+
+fn understood(bytes: &[u8]) -> Result<State, String> {
+    let file: Versioned<Value> =
+        serde_json::from_slice(bytes).map_err(|error| format!("cannot be understood ({error})"))?;
+    if file.version != VERSION {
+        return Err(format!("is of version {} and not {VERSION}", file.version));
+    }
+    serde_json::from_value(file.state).map_err(|error| format!("cannot be understood ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::{Amounts, Per};
+
+    fn state() -> State {
+        let used = Used {
+            per: Per::Day,
+            since: 86_400.0,
+            used: Amounts {
+                requests: 3.0,
+                dollars: 0.1,
+                ..Amounts::default()
+            },
+        };
+        State {
+            budgets: BTreeMap::from([("probe/a b".to_owned(), used)]),
+            baselines: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (storage, found) = Storage::open(folder.path()).unwrap();
+        assert_eq!(found, State::default());
+        storage.save(&state()).unwrap();
+        let (_, found) = Storage::open(folder.path()).unwrap();
+        assert_eq!(found, state());
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_set_aside() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            "{\"version\":2,\"budgets\":{}}",
+            "{\"version\":1,\"budgets\":[]}",
+            "{\"version\":1,\"budgets\":{\"probe/a\":{\"per\":\"week\"}}}",
+            "\u{0}\u{0}",
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("state.json"), text).unwrap();
+            let (_, found) = Storage::open(folder.path()).unwrap();
+            assert_eq!(found, State::default(), "{text:?}");
+            let aside = fs::read_to_string(folder.path().join("state.json.unreadable")).unwrap();
+            assert_eq!(aside, text);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_an_error() {
+        assert!(Storage::open(Path::new("/nonexistent/directory")).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! Budgets, back-off and the brake: the program against simulated servers that know what really came.
+#![cfg(test)]
+
+#[expect(dead_code, reason = "other test files use the rest")]
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/simulator.rs"]
+mod simulator;
+
+use std::{fs, net::SocketAddr, time::Duration};
+
+use llm_probe_exporter::sim::{Settings, journal::End};
+use process::{Exporter, eventually, run};
+use rustix::process::Signal;
+use simulator::Simulator;
+
+/// The laptop, so much faster that a request of `n` tokens takes `n` ms and a bit.
+fn quick(faults: &[&str]) -> Settings {
+    Settings {
+        speed: 10.0,
+        slots: Some(64),
+        faults: faults.iter().map(|fault| fault.parse().unwrap()).collect(),
+        ..Settings::default()
+    }
+}
+
+fn config(address: SocketAddr, target: &str, probes: &str) -> String {
+    format!(
+        "targets: [{{ name: target, url: 'http://{address}/v1', api: openai_chat, model: simulated{target} }}]\n\
+         defaults: {{ prompt: {{ tokens: 8 }}, max_tokens: 5 }}\nprobes:\n{probes}"
+    )
+}
+
+#[test]
+fn a_budget_holds_to_the_request() {
+    let simulator = Simulator::start(quick(&[]));
+    let probe = "  - { name: thrifty, every: 100ms, concurrency: 2, budget: { requests: 7, per: day } }\n";
+    let exporter = Exporter::start(&config(simulator.address, "", probe), &[]);
+    let samples = exporter.wait_for("bursts are passed over", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"budget\""]) >= 5
+    });
+    assert_eq!(
+        samples.count("budget_limit", &["unit=\"requests\"", "probe=\"thrifty\""]),
+        7
+    );
+    let used = samples.count("budget_used", &["unit=\"requests\""]);
+    assert_eq!(used, simulator.requests().len() as u64);
+    assert!((2..=6).contains(&used), "{used}");
+    // A day has many more due bursts than the budget has requests.
+    assert!(samples.sum("interval_seconds", &[]) > 10.0);
+    let page = exporter.get("/").body;
+    assert!(page.contains("thinned by budget"), "{page}");
+    // Our own thrift says nothing of the endpoint.
+    assert_eq!(
+        samples.count("slo_requests_total", &["slo=\"goodput\""]),
+        samples.count("requests_total", &[])
+    );
+}
+
+#[test]
+fn a_restart_does_not_reset_a_budget() {
+    let simulator = Simulator::start(quick(&[]));
+    let kept = tempfile::tempdir().unwrap();
+    let storage = format!("--storage.path={}", kept.path().display());
+    let budget = ", budget: { requests: 3, per: day }";
+    let config = config(simulator.address, budget, "  - { name: one, every: 100ms }\n");
+    let exporter = Exporter::start(&config, &[&storage]);
+    exporter.wait_for("one is used", |samples| {
+        samples.count("budget_used", &["unit=\"requests\"", "target=\"target\""]) == 1
+    });
+    let file = kept.path().join("state.json");
+    eventually("it is saved", || {
+        fs::read_to_string(&file)
+            .ok()
+            .filter(|text| text.contains("\"requests\":1.0"))
+    });
+    exporter.process.signal(Signal::KILL);
+    drop(exporter);
+
+    let exporter = Exporter::start(&config, &[&storage]);
+    assert!(exporter.metrics().count("budget_used", &["unit=\"requests\""]) >= 1);
+    exporter.wait_for("bursts are due", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"budget\""]) >= 3
+    });
+    drop(exporter);
+    assert!(simulator.requests().len() <= 3);
+
+    fs::write(&file, "{\"version\":1,").unwrap();
+    let exporter = Exporter::start(&config, &[&storage]);
+    assert!(
+        exporter.process.log().contains("set aside"),
+        "{}",
+        exporter.process.log()
+    );
+    assert!(kept.path().join("state.json.unreadable").exists());
+}
+
+#[test]
+fn a_storage_that_cannot_be_used_is_a_usage_error_and_none_is_warned_of() {
+    let simulator = Simulator::start(quick(&[]));
+    let budget = ", budget: { requests: 3, per: day }";
+    let config = config(simulator.address, budget, "  - { name: one }\n");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, &config).unwrap();
+    let file = format!("--config.file={}", file.display());
+    let output = run(&[
+        &file,
+        "--storage.path=/nonexistent/directory",
+        "--web.listen-address=127.0.0.1:0",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("--storage.path"), "{told}");
+    let checked = run(&["check", &file]);
+    let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(
+        checked.status.success() && told.contains("--storage.path"),
+        "{told}"
+    );
+    let exporter = Exporter::start(&config, &[]);
+    assert!(exporter.process.log().contains("--storage.path"));
+}
+
+#[test]
+fn an_endpoint_that_asks_for_time_gets_it_and_one_trial_closes_the_circuit() {
+    // The first two requests are refused for 12 s, then all is well.
+    let simulator = Simulator::start(quick(&["status=429 retry-after=12 times=2"]));
+    let probe = "  - { name: polite, every: 300ms, concurrency: 2 }\n";
+    let exporter = Exporter::start(&config(simulator.address, "", probe), &[]);
+    let samples = exporter.wait_for("it is left alone", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"backoff\""]) >= 3
+    });
+    assert!(samples.sum("target_backoff_seconds", &[]) > 0.0);
+    assert!(exporter.get("/").body.contains("left alone"));
+    let samples = exporter.wait_for("it is probed again", |samples| {
+        samples.count("requests_total", &[]) >= 4
+    });
+    let withheld = samples.count("bursts_skipped_total", &["reason=\"backoff\""]);
+    assert!(withheld >= 30, "{withheld}");
+    assert_eq!(
+        samples.count("slo_requests_total", &["slo=\"goodput\""]),
+        samples.count("requests_total", &[]) + 2 * withheld,
+        "what was withheld is judged and missed"
+    );
+    drop(exporter);
+    let requests = simulator.requests();
+    let begun: Vec<_> = requests.iter().map(|request| request.received_ns).collect();
+    let refused = requests.iter().filter(|request| request.status == 429).count();
+    assert_eq!(refused, 2);
+    let gap = Duration::from_nanos(begun[2] - begun[1]);
+    assert!(gap >= Duration::from_millis(11_900), "it came back after {gap:?}");
+    // The trial is over before the burst begins.
+    assert!(begun[3] >= requests[2].ended_ns);
+}
+
+#[test]
+fn a_burst_that_fails_is_cut_short_and_what_was_never_sent_is_missed() {
+    let simulator = Simulator::start(quick(&["status=500"]));
+    let probe = "  - { name: cut, every: 60s, concurrency: 2, requests: 40, slo: { ttft: 1s } }\n\
+                 \x20 - { name: let, every: 60s, concurrency: 2, requests: 40, protect: off }\n";
+    let exporter = Exporter::start(&config(simulator.address, "", probe), &[]);
+    let samples = exporter.wait_for("both have ended", |samples| {
+        samples.count("requests_total", &["probe=\"let\""]) == 40
+            && samples.count("slo_bursts_total", &["probe=\"cut\""]) == 1
+    });
+    let cut = "probe=\"cut\"";
+    let sent = samples.count("requests_total", &[cut]);
+    assert!((4..=6).contains(&sent), "{sent}");
+    let never = samples.count("requests_skipped_total", &[cut, "reason=\"backoff\""]);
+    let invalid = samples.count("invalid_requests_total", &[cut]);
+    assert_eq!(sent + never, 40);
+    for slo in ["slo=\"goodput\"", "slo=\"ttft\""] {
+        assert_eq!(
+            samples.count("slo_requests_total", &[cut, slo]),
+            40 - invalid,
+            "{slo}"
+        );
+    }
+    assert_eq!(samples.count("slo_good_bursts_total", &[cut]), 0);
+    assert!(exporter.process.log().contains("cut_short=backoff"));
+    assert!(exporter.get("/").body.contains("never sent"));
+}
+
+#[test]
+fn a_server_that_says_it_is_busy_is_not_probed() {
+    let simulator = Simulator::start(quick(&[]));
+    let address = simulator.address;
+    let busy = |when: &str| format!(", busy: {{ url: 'http://{address}/metrics', {when} }}");
+    let probe = "  - { name: one, every: 200ms }\n";
+    let skip = busy("skip_when: ['vllm:num_requests_running >= 0']");
+    let exporter = Exporter::start(&config(address, &skip, probe), &[]);
+    let samples = exporter.wait_for("bursts are withheld", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"server_busy\""]) >= 3
+    });
+    assert_eq!(samples.count("slo_requests_total", &["slo=\"goodput\""]), 0);
+    assert!(exporter.get("/").body.contains("the server is busy"));
+    drop(exporter);
+    assert_eq!(simulator.requests().len(), 0);
+
+    let idle = busy("skip_when: ['vllm:num_requests_running > 1000']");
+    let exporter = Exporter::start(&config(address, &idle, probe), &[]);
+    exporter.wait_for("it is probed", |samples| {
+        samples.count("requests_total", &[]) >= 1
+    });
+    drop(exporter);
+
+    let abort = busy("abort_when: ['vllm:num_requests_running > 0']");
+    let long = "  - { name: long, every: 60s, max_tokens: 20000, requests: 3 }\n";
+    let exporter = Exporter::start(&config(address, &abort, long), &[]);
+    let samples = exporter.wait_for("it is cut short", |samples| {
+        samples.count("requests_skipped_total", &["reason=\"server_busy\""]) == 2
+    });
+    assert_eq!(samples.count("slo_requests_total", &["slo=\"goodput\""]), 0);
+    let last = eventually("the connection is closed", || {
+        let requests = simulator.requests();
+        requests
+            .last()
+            .filter(|request| request.output_tokens == 20_000)
+            .cloned()
+    });
+    assert_eq!(last.end, End::Disconnected);
+}
+
+#[test]
+fn metrics_that_cannot_be_read_stop_nothing_and_credentials_stay_at_home() {
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = elsewhere.local_addr().unwrap();
+    let asked = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut stream, _) = elsewhere.accept().unwrap();
+        let mut head = vec![0; 4096];
+        let read = stream.read(&mut head).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        String::from_utf8_lossy(&head[..read]).into_owned()
+    });
+    let simulator = Simulator::start(quick(&[]));
+    let target = format!(
+        ", headers: {{ X-Key: {{ value: hunter2hunter2 }} }}, busy: {{ url: 'http://{other}/metrics', skip_when: ['a > 1'], timeout: 500ms }}"
+    );
+    let probe = "  - { name: one, every: 200ms }\n";
+    let exporter = Exporter::start(&config(simulator.address, &target, probe), &[]);
+    exporter.wait_for("probing goes on", |samples| {
+        samples.count("target_busy_scrape_failures_total", &[]) >= 2
+            && samples.count("requests_total", &[]) >= 2
+    });
+    let warned = exporter.process.log().matches("cannot be read").count();
+    assert_eq!(warned, 1);
+    let head = asked.join().unwrap();
+    assert!(!head.contains("hunter2"), "{head}");
+}
