@@ -173,6 +173,7 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
         ttft_p99_seconds = summary.ttft.map(|ttft| ttft.p99.get()),
         itl_p50_seconds = summary.itl.map(|itl| itl.p50.get()),
         duration_seconds = summary.duration.map(Seconds::get),
+        slowest_request = summary.slowest_request.map(tracing::field::display),
         cancelled,
         "burst"
     );
@@ -187,6 +188,7 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
         target = %key.target,
         concurrency = key.concurrency,
         request = record.number,
+        request_id = record.id.map(tracing::field::display),
         warmup = record.warmup,
         outcome = record.outcome.as_str(),
         status = record.status,

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::Examination,
     config::plan::{Series, Slo},
+    identity::RequestId,
     lag::Lag,
     load::Volume,
     measure::Measurement,
@@ -222,6 +223,8 @@ impl Shared {
             };
             let request = Request {
                 number,
+                id: RequestId::new(fastrand::u128(..)),
+                probe: self.series.probe.name.clone(),
                 warmup: self.warmup,
                 intended,
                 body,

@@ -9,8 +9,8 @@
 //! where they would measure one another. A due [`burst`] of a certain shape ([`load`]) asks something
 //! ([`prompt`]) with N concurrent requests.
 //!
-//! Each [`request`] takes its turn at the [`gate`], goes out through the target's [`client`], and stamps each
-//! chunk as it is read. In the [`reading`] of the response the chunk's bytes become frames ([`framing`]), the
+//! Each [`request`] takes its turn at the [`gate`], says in its headers who it is ([`identity`]), goes out through
+//! the target's [`client`], and stamps each chunk as it is read. In the [`reading`] of the response the chunk's bytes become frames ([`framing`]), the
 //! frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together with its [`outcome`] and what the
 //! server counted ([`usage`]) that is the [`record`] of a request: exactly one, whatever happened. An endpoint
 //! that refuses may say when to come back ([`retry_after`]).
@@ -52,6 +52,7 @@ pub mod dialect;
 pub mod expect;
 pub mod framing;
 pub mod gate;
+pub mod identity;
 pub mod lag;
 pub mod load;
 pub mod measure;

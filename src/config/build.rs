@@ -2,6 +2,7 @@
 //! and secrets and prompts are fetched. A part that cannot be built is left out and the rest is still looked at.
 
 mod expects;
+mod identities;
 mod labels;
 mod probes;
 mod prompts;
@@ -181,6 +182,7 @@ fn global(raw: &Field<items::Global>, report: &Report<'_>) -> Global {
         labels: labels::declared(&raw.labels, report),
         max_in_flight: raw.max_in_flight.value().map_or(1024, |most| most.get()),
         user_agent,
+        identity: identities::headers(&raw.identity, report),
     }
 }
 

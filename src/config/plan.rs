@@ -17,6 +17,7 @@ pub use super::dialect::Dialect;
 use super::{problem::Problem, secret::Secret};
 use crate::{
     expect::Expect,
+    identity,
     load::Volume,
     prompt::Prompt,
     tokenizer::Tokenizer,
@@ -146,6 +147,7 @@ pub struct Global {
     /// Most requests under way at once, over all probes; at least the widest burst.
     pub max_in_flight: u32,
     pub user_agent: String,
+    pub identity: identity::Headers,
 }
 
 /// Whether requests share connections.

@@ -246,6 +246,14 @@ fn mistakes_in_global() {
             ),
             ("no places", top("global: { max_in_flight: 0 }")),
             ("user agent", top("global: { user_agent: \"a\\nb\" }")),
+            (
+                "headers of the identity",
+                top("global: { identity: { probe_id: 'X Probe', request_id: User-Agent, traceparent: 1 } }"),
+            ),
+            (
+                "one header for two things",
+                top("global: { identity: { request_id: X-Probe-ID } }"),
+            ),
         ],
     );
 }

@@ -16,6 +16,7 @@ use llm_probe_exporter::{
         Connection, Dialect, HttpVersion, Probe, Reach, Series, Slo, Step, Target, TextMode, Timeouts,
     },
     gate::Gate,
+    identity::{Headers, RequestId},
     lag::Lag,
     load::Volume,
     outcome::{Failure, Outcome},
@@ -107,6 +108,7 @@ pub(crate) fn endpoint_behind(target: &Target, gate: Gate) -> Arc<Endpoint> {
         dialect: target.api,
         text_mode: target.text_mode,
         gate,
+        identity: Headers::default(),
         recording: None,
     })
 }
@@ -120,6 +122,8 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
     .question(0, 0);
     Request {
         number: 0,
+        id: RequestId::new(fastrand::u128(..)),
+        probe: Name::new("probe").unwrap(),
         warmup: false,
         intended: Instant::now(),
         body: endpoint.dialect.body(target, &question, Tokens(64)),

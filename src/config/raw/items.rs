@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use super::{
     Entry, Node,
     choices::MaxTokensField,
-    leaves::{Amount, Body, Hidden, Pause, Reference, Share, Wait},
+    leaves::{Amount, Body, HeaderOrNone, Hidden, Pause, Reference, Share, Wait},
     reading::{At, Field, Item, Named, Read, entries, field, item},
 };
 use crate::{
@@ -42,6 +42,15 @@ item! {
         labels: Vec<At<String>>,
         max_in_flight: NonZeroU32,
         user_agent: String,
+        identity: Identity,
+    }
+}
+
+item! {
+    Identity {
+        probe_id: HeaderOrNone,
+        request_id: HeaderOrNone,
+        traceparent: bool,
     }
 }
 
@@ -287,6 +296,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`tls`", Tls::KEYS),
     ("`proxy`", Proxy::KEYS),
     ("`global`", Global::KEYS),
+    ("`identity`", Identity::KEYS),
     ("the outermost level", File::KEYS),
     ("a header", Header::KEYS),
     ("a step of a `ladder`", Step::KEYS),
