@@ -261,7 +261,10 @@ impl Shared {
 
 fn body(series: &Series, endpoint: &Endpoint, number: u64) -> Bytes {
     let question = series.probe.prompt.question(number, fastrand::u64(..));
-    endpoint
-        .dialect
-        .body(&series.target, &question, series.probe.max_tokens)
+    endpoint.dialect.body(
+        &series.target,
+        &question,
+        series.probe.max_tokens,
+        &series.probe.generation,
+    )
 }

@@ -1,6 +1,7 @@
 //! What will run: validated and cross-referenced. Only [`crate::config`] builds a [`Plan`]; whoever holds
 //! one of its parts may rely on what is written beside the fields.
 
+mod generation;
 mod reach;
 mod slo;
 
@@ -10,6 +11,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use self::{
+    generation::{Generation, Reasoning, Thinking},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     slo::{Alert, Slo, TtftFrom, Withheld},
 };
@@ -204,6 +206,8 @@ pub struct Target {
     pub reach: Reach,
     /// The field of the request body that holds the most tokens to generate (`openai_chat`).
     pub max_tokens_field: &'static str,
+    /// How the model is told whether to think, where it can be; it fits the API.
+    pub reasoning: Option<Reasoning>,
     /// Merged into every request body as it is.
     pub body: Map<String, Value>,
     /// Whether the frames of `triton_generate` carry what is new or all so far.
@@ -281,6 +285,7 @@ pub struct Probe {
     pub prompt: Prompt,
     /// Most tokens to generate per request, at least 1.
     pub max_tokens: Tokens,
+    pub generation: Generation,
     pub timeouts: Timeouts,
     /// What the answer must be like beside being one.
     pub expect: Option<Expect>,

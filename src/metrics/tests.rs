@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     config::plan::{
-        Alert, Connection, Dialect, HttpVersion, Price, Probe, Reach, Slo, Step, Target, TextMode, Timeouts,
-        Withheld,
+        Alert, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
+        TextMode, Timeouts, Withheld,
     },
     load::Volume,
     measure::Measurement,
@@ -44,6 +44,7 @@ fn edited(
         http: HttpVersion::Http1,
         reach: Reach::default(),
         max_tokens_field: "max_tokens",
+        reasoning: None,
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,
         tokenizer: None,
@@ -70,6 +71,7 @@ fn edited(
             cache: Cache::Bust,
         },
         max_tokens: Tokens(64),
+        generation: Generation::default(),
         timeouts: Timeouts::default(),
         expect: None,
         labels: BTreeMap::new(),

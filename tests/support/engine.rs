@@ -13,7 +13,8 @@ use llm_probe_exporter::{
     burst::Burst,
     client::Client,
     config::plan::{
-        Connection, Dialect, HttpVersion, Probe, Reach, Series, Slo, Step, Target, TextMode, Timeouts,
+        Connection, Dialect, Generation, HttpVersion, Probe, Reach, Series, Slo, Step, Target, TextMode,
+        Timeouts,
     },
     gate::Gate,
     identity::{Headers, RequestId},
@@ -73,6 +74,7 @@ pub(crate) fn target(address: SocketAddr) -> Target {
         http: HttpVersion::Http1,
         reach: Reach::default(),
         max_tokens_field: "max_tokens",
+        reasoning: None,
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,
         tokenizer: None,
@@ -126,7 +128,9 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
         probe: Name::new("probe").unwrap(),
         warmup: false,
         intended: Instant::now(),
-        body: endpoint.dialect.body(target, &question, Tokens(64)),
+        body: endpoint
+            .dialect
+            .body(target, &question, Tokens(64), &Generation::default()),
         timeouts,
         keep_text: false,
         in_flight: Arc::default(),
@@ -229,6 +233,7 @@ pub(crate) fn probe(target: Target) -> Probe {
             cache: Cache::Bust,
         },
         max_tokens: Tokens(64),
+        generation: Generation::default(),
         timeouts: PATIENT,
         expect: None,
         labels: std::collections::BTreeMap::new(),

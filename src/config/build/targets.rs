@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Context, labels, reach, require, secrets, vocabularies};
+use super::{Context, generations, labels, reach, require, secrets, vocabularies};
 use crate::{
     config::{
         plan::{Connection, Dialect, HttpVersion, Price, Target},
@@ -113,6 +113,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
             .max_tokens_field
             .value()
             .map_or("max_tokens", |field| field.0),
+        reasoning: generations::reasoning(&item.reasoning, api, report),
         body,
         text_mode: item.text_mode.value().copied().unwrap_or_default(),
         tokenizer: vocabularies::tokenizer(&item.tokenizer, context),

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     config::{
-        plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TlsVersion, TtftFrom, Withheld},
+        plan::{
+            Alert, Connection, Dialect, HttpVersion, Reasoning, TextMode, Thinking, TlsVersion, TtftFrom,
+            Withheld,
+        },
         report::Report,
     },
     outcome::Failure,
@@ -68,6 +71,7 @@ item! {
         proxy: Proxy,
         unix_socket: String,
         max_tokens_field: MaxTokensField,
+        reasoning: Reasoning,
         body: Body,
         text_mode: TextMode,
         tokenizer: Tokenizer,
@@ -170,6 +174,9 @@ item! {
         warmup: u32,
         prompt: Prompt,
         max_tokens: NonZeroU64,
+        min_tokens: NonZeroU64,
+        ignore_eos: bool,
+        thinking: Thinking,
         timeouts: Timeouts,
         expect: Expect,
         slo: Slo,
@@ -257,6 +264,9 @@ impl Item for Defaults {
         "warmup",
         "prompt",
         "max_tokens",
+        "min_tokens",
+        "ignore_eos",
+        "thinking",
         "timeouts",
         "expect",
         "slo",
