@@ -33,6 +33,8 @@ struct Rows {
 pub struct Row {
     pub watched: Arc<Watched>,
     pub state: State,
+    /// Why no bursts are fired now.
+    pub held_by: Option<Skip>,
     /// Seconds since the Unix epoch.
     pub next_due: Option<f64>,
     pub last: Option<LastBurst>,
@@ -67,6 +69,7 @@ impl Board {
             let row = Row {
                 watched: Arc::clone(watched),
                 state: State::Unarmed,
+                held_by: None,
                 next_due: None,
                 last: None,
                 bursts: 0,
@@ -96,7 +99,11 @@ impl Board {
         let metrics = &watched.metrics;
         match what {
             What::Armed => metrics.armed(unix_now()),
-            What::NextDue(at) => metrics.next_due(*at),
+            What::Disarmed(skip) => {
+                metrics.disarmed();
+                log_closing(watched, *skip);
+            }
+            What::NextDue(at, interval) => metrics.next_due(*at, *interval),
             What::Begun(lag) => metrics.burst_begun(unix_now(), *lag),
             What::Request(judged) => {
                 metrics.request(judged, unix_now());
@@ -127,10 +134,24 @@ impl Board {
 }
 
 impl Row {
+    /// The schedule is armed, whether bursts are fired or not.
+    fn arm(&mut self) {
+        if self.state == State::Unarmed {
+            self.state = State::Waiting;
+        }
+    }
+
     fn update(&mut self, what: &What) {
         match what {
-            What::Armed => self.state = State::Waiting,
-            What::NextDue(at) => self.next_due = Some(*at),
+            What::Armed => {
+                self.held_by = None;
+                self.arm();
+            }
+            What::Disarmed(skip) => {
+                self.held_by = Some(*skip);
+                self.arm();
+            }
+            What::NextDue(at, _) => self.next_due = *at,
             What::Begun(_) => self.state = State::Running(0),
             What::Request(judged) if !judged.record.warmup => {
                 if let State::Running(ended) = &mut self.state {
@@ -201,8 +222,19 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
     );
 }
 
-/// A burst that was due and not fired.
+/// Bursts are held back from now on. That the kill switch is on is told once for all of them.
+fn log_closing(watched: &Watched, skip: Skip) {
+    let key = watched.series.key();
+    if skip == Skip::Window {
+        tracing::info!(probe = %key.probe, target = %key.target, concurrency = key.concurrency, "window closed");
+    }
+}
+
+/// A burst that was due and not fired. Of those outside of windows and of paused ones the closing was told.
 pub fn log_skip(watched: &Watched, skip: Skip, bursts: u32) {
+    if matches!(skip, Skip::Window | Skip::Paused) {
+        return;
+    }
     let key = watched.series.key();
     tracing::info!(
         probe = %key.probe,

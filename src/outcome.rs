@@ -164,6 +164,10 @@ reasons! {
         TargetBusy = "target_busy",
         /// It waited a whole interval for places under `max_in_flight`.
         InFlight = "in_flight",
+        /// It was due outside the windows of its probe, or in a pause.
+        Window = "window",
+        /// The kill switch was on.
+        Paused = "paused",
         /// It came due while the process was stopped or starved.
         Late = "late",
         /// The program was draining.

@@ -12,7 +12,7 @@ use tokio::{
         Semaphore,
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     },
-    time::{Instant, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -22,8 +22,10 @@ use crate::{
     gate::Gate,
     lag::Lag,
     metrics::Metrics,
+    pause::PauseSwitch,
     request::Endpoint,
-    runner::{Event, Runner, Watched, What},
+    rhythm::Replica,
+    runner::{Event, Runner, Watched},
     tape::Room,
     units::Name,
 };
@@ -37,6 +39,9 @@ pub struct Shared {
     /// The runtime whose threads may block.
     pub blocking: Handle,
     pub events: UnboundedSender<Event>,
+    pub replica: Replica,
+    /// Holds all bursts back.
+    pub pause: PauseSwitch,
     /// Where responses are recorded: room for their bytes.
     pub recording: Option<Room>,
 }
@@ -51,6 +56,8 @@ impl Shared {
             gate: Gate::default(),
             blocking: blocking.clone(),
             events,
+            replica: Replica::default(),
+            pause: PauseSwitch::default(),
             recording: None,
         };
         (shared, told)
@@ -114,6 +121,8 @@ impl Supervisor {
                     lag: shared.lag.clone(),
                     blocking: shared.blocking.clone(),
                     events: shared.events.clone(),
+                    replica: shared.replica,
+                    pause: shared.pause.clone(),
                     drain: drain.clone(),
                     abort: abort.clone(),
                 }));
@@ -135,12 +144,8 @@ impl Supervisor {
     /// Arms the schedules: bursts are due from now on. With `at_once` the first ones are not spread.
     /// Call it on the measuring runtime.
     pub fn arm(&self, at_once: bool) {
-        let armed = Instant::now();
         for runner in &self.runners {
-            for step in &runner.steps {
-                runner.tell(step, What::Armed);
-            }
-            self.tasks.spawn(Arc::clone(runner).keep_firing(armed, at_once));
+            self.tasks.spawn(Arc::clone(runner).keep_firing(at_once));
         }
     }
 

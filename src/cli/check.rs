@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::{CliError, ConfigArgs, LimitArgs, print};
 use crate::{
+    clock::unix_now,
     config::plan::{Plan, Probe, Series},
     load::Volume,
     prompt::Source,
@@ -65,7 +66,7 @@ impl Cost {
     /// `None` where a burst lasts for a time: then the endpoint's speed decides.
     fn of(series: &Series) -> Option<Self> {
         let (probe, requests) = (&series.probe, series.step.volume.requests()?);
-        let requests = f64::from(requests + probe.warmup) / probe.every.as_secs_f64();
+        let requests = f64::from(requests + probe.warmup) * probe.bursts_per_second(unix_now());
         let output_tokens = requests * probe.max_tokens.0 as f64;
         let input_tokens = match probe.prompt.source {
             Source::Synthetic(tokens) => Some(requests * tokens.0 as f64),
@@ -104,15 +105,19 @@ fn table(plan: &Plan) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     for series in plan.series() {
-        let every = series.probe.every;
+        let probe = &series.probe;
+        let every = probe.cron.as_ref().map_or_else(
+            || humantime::format_duration(probe.every).to_string(),
+            |cron| cron.as_str().to_owned(),
+        );
         let cost = Cost::of(&series);
         let count = |value: Option<f64>| value.map_or("?".into(), |value| format!("{value:.0}"));
         table.add_row([
             series.probe.name.to_string(),
             series.target.name.to_string(),
             series.step.users.to_string(),
-            humantime::format_duration(every).to_string(),
-            format!("{:.0}", HOUR / every.as_secs_f64()),
+            every,
+            format!("{:.0}", HOUR * probe.bursts_per_second(unix_now())),
             count(cost.as_ref().map(|cost| cost.requests * HOUR)),
             count(
                 cost.as_ref()
@@ -139,7 +144,7 @@ fn totals(plan: &Plan, series: usize, samples: usize) -> String {
     };
     let bursts: f64 = plan
         .series()
-        .map(|series| HOUR / series.probe.every.as_secs_f64())
+        .map(|series| HOUR * series.probe.bursts_per_second(unix_now()))
         .sum();
     let (_, requests) = sum(|cost| Some(cost.requests));
     let exact = if costs.contains(&None) { "at least " } else { "" };

@@ -14,6 +14,8 @@ use super::{
 use crate::{
     board::Board,
     config,
+    pause::PauseSwitch,
+    rhythm::Replica,
     runtime::Runtimes,
     sim,
     summary::{Stats, Summary},
@@ -43,7 +45,7 @@ impl DemoArgs {
             text = text.replace(placeholder, &address.to_string());
         }
         let plan = config::parse(&text, "config/demo.yaml", Path::new("."))?;
-        let exporter = Exporter::new(&plan, runtimes)?;
+        let exporter = Exporter::new(&plan, runtimes, Replica::default(), PauseSwitch::default())?;
         runtimes.service.block_on(async {
             let listeners = listen(&[self.listen]).await?;
             let page = listeners.first().map(TcpListener::local_addr).transpose()?;

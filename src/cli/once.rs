@@ -210,7 +210,7 @@ async fn collect(
                 reports.push(report);
             }
             What::Skipped(skip, bursts) => log_skip(&watched, skip, bursts),
-            What::Armed | What::NextDue(_) => {}
+            What::Armed | What::Disarmed(_) | What::NextDue(..) => {}
         }
     }
     progress.finish_and_clear();

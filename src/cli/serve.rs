@@ -3,12 +3,13 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     process::ExitCode,
     str::FromStr,
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use tokio::{
     net::TcpListener,
@@ -27,9 +28,11 @@ use crate::{
     config::plan::Plan,
     lag::Lag,
     metrics::Metrics,
+    pause::PauseSwitch,
+    rhythm::Replica,
     runtime::Runtimes,
     supervisor::{Shared, Supervisor},
-    web::{self, App, Life},
+    web::{self, App, Life, Switch},
 };
 
 /// How long the first scrape is waited for before the first burst.
@@ -54,12 +57,59 @@ pub(super) struct ServeArgs {
         default_value = ":9850"
     )]
     listen: Vec<ListenAddress>,
+
+    /// Let POST /-/pause stop all probing and POST /-/resume let it go on.
+    #[arg(long = "web.enable-lifecycle")]
+    enable_lifecycle: bool,
+
+    /// The kill switch: while this file exists, nothing is sent.
+    #[arg(long = "pause.file", value_name = "PATH", env = "LLM_PROBE_PAUSE_FILE")]
+    pause_file: Option<PathBuf>,
+
+    /// Which replica this is, from 0: of several exporters with the same configuration, replica I of N fires the
+    /// bursts n with n mod N = I. The load stays the same; when one dies, the others' samples remain.
+    #[arg(
+        long = "replica.index",
+        value_name = "I",
+        env = "LLM_PROBE_REPLICA_INDEX",
+        default_value_t = 0
+    )]
+    replica_index: u32,
+
+    /// How many replicas there are.
+    #[arg(
+        long = "replica.total",
+        value_name = "N",
+        env = "LLM_PROBE_REPLICA_TOTAL",
+        default_value_t = 1
+    )]
+    replica_total: u32,
 }
 
 impl ServeArgs {
+    fn replica(&self) -> Result<Replica, CliError> {
+        let (index, total) = (self.replica_index, self.replica_total);
+        Replica::new(index, total).ok_or_else(|| {
+            let mend = match total {
+                0 => "write --replica.total=1 or more".to_owned(),
+                1 => "write how many replicas there are, such as --replica.total=2".to_owned(),
+                _ => format!(
+                    "replicas are counted from 0: write --replica.index={} or less",
+                    total - 1
+                ),
+            };
+            CliError::usage(anyhow!(
+                "--replica.index={index} is not below --replica.total={total}; {mend}"
+            ))
+        })
+    }
+
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+        let replica = self.replica()?;
         let plan = self.config.load()?;
-        let exporter = Exporter::new(&plan, runtimes)?;
+        let pause = PauseSwitch::with_file(self.pause_file.clone());
+        let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
+        exporter.lifecycle = self.enable_lifecycle;
         self.limit.check(exporter.metrics.samples())?;
         runtimes.service.block_on(async {
             let listeners = listen(&self.listen).await?;
@@ -104,14 +154,24 @@ pub(super) struct Exporter {
     metrics: Metrics,
     pub(super) board: Board,
     lag: Lag,
+    pause: PauseSwitch,
+    /// Whether it may be paused over HTTP.
+    lifecycle: bool,
     /// Ends when all that was told is in the books.
     books: JoinHandle<()>,
 }
 
 impl Exporter {
     /// Sets up probes, metrics and books; the books are kept on the service runtime.
-    pub(super) fn new(plan: &Plan, runtimes: &Runtimes) -> Result<Self, CliError> {
-        let (shared, told) = Shared::new(plan, runtimes.service.handle());
+    pub(super) fn new(
+        plan: &Plan,
+        runtimes: &Runtimes,
+        replica: Replica,
+        pause: PauseSwitch,
+    ) -> Result<Self, CliError> {
+        let (mut shared, told) = Shared::new(plan, runtimes.service.handle());
+        shared.replica = replica;
+        shared.pause = pause;
         let supervisor = Supervisor::new(plan, &shared)?;
         shared.metrics.config_loaded(unix_now());
         let board = Board::of(&supervisor);
@@ -121,6 +181,8 @@ impl Exporter {
             metrics: shared.metrics,
             board,
             lag: shared.lag,
+            pause: shared.pause,
+            lifecycle: false,
             books,
         })
     }
@@ -141,6 +203,10 @@ impl Exporter {
             self.lag.clone(),
             life_seen,
             scraped,
+            Switch {
+                pause: self.pause.clone(),
+                lifecycle: self.lifecycle,
+            },
         );
         let (router, web) = (app.router(), TaskTracker::new());
         let web_stop = CancellationToken::new();
@@ -151,6 +217,11 @@ impl Exporter {
         }
         web.close();
         let beating = measure.spawn(watch_lag(self.lag.clone(), self.metrics.clone()));
+
+        // Nothing is sent before it is known whether it may be.
+        self.pause.look(&Handle::current()).await;
+        let looking = tokio::spawn(self.pause.clone().keep_looking(Handle::current()));
+        let telling = tokio::spawn(tell_of_pauses(self.pause.clone(), self.metrics.clone()));
 
         if arming == Arming::AtFirstScrape {
             tokio::select! {
@@ -173,7 +244,9 @@ impl Exporter {
         if let Err(error) = self.books.await {
             tracing::error!(%error, "the last bursts are not in the books");
         }
-        beating.abort();
+        for task in [beating, looking, telling] {
+            task.abort();
+        }
         web_stop.cancel();
         web.wait().await;
         tracing::info!("drained");
@@ -184,6 +257,16 @@ impl Exporter {
 pub(super) async fn watch_lag(lag: Lag, metrics: Metrics) {
     if let Err(error) = lag.watch(move |late| metrics.runtime_lag(late)).await {
         tracing::error!(%error, "no heartbeat: error bounds of measurements are unknown");
+    }
+}
+
+async fn tell_of_pauses(pause: PauseSwitch, metrics: Metrics) {
+    let mut holds = pause.watch();
+    loop {
+        metrics.paused(holds.borrow_and_update().since());
+        if holds.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! From what the file says to what will run: what is missing, contradicts itself or refers to nothing is reported,
 //! and secrets and prompts are fetched. A part that cannot be built is left out and the rest is still looked at.
 
+mod calendars;
 mod expects;
 mod generations;
 mod identities;

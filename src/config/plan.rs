@@ -18,6 +18,8 @@ pub use self::{
 pub use super::dialect::Dialect;
 use super::{problem::Problem, secret::Secret};
 use crate::{
+    calendar::Calendar,
+    cron::Cron,
     expect::Expect,
     identity,
     load::Volume,
@@ -272,8 +274,12 @@ pub struct Probe {
     pub name: Name,
     /// At least one, each once.
     pub targets: Vec<Arc<Target>>,
-    /// At least 100 ms.
+    /// At least 100 ms. With a cron expression: the shortest distance of its occurrences.
     pub every: Duration,
+    /// Bursts are due when it says so, and not every `every`.
+    pub cron: Option<Cron>,
+    /// When bursts may be fired.
+    pub calendar: Calendar,
     /// How much of `every` a burst may be shifted, at random: at most a half.
     pub jitter: Ratio,
     /// At least one, by rising number of users; one step unless there is a ladder.
@@ -291,6 +297,24 @@ pub struct Probe {
     pub expect: Option<Expect>,
     /// Values of the extra labels; they win over the target's.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Probe {
+    /// How many bursts are fired a second, on average over the weeks from `unix` on: one, or four where they are rare.
+    pub fn bursts_per_second(&self, unix: f64) -> f64 {
+        const WEEK: f64 = 7.0 * 24.0 * 3600.0;
+        let is_rare = self.every >= Duration::from_hours(1);
+        let span = if is_rare { 4.0 * WEEK } else { WEEK };
+        let until = unix + span;
+        let of_opening = |(from, to): (f64, f64)| match &self.cron {
+            None => (to - from) / self.every.as_secs_f64(),
+            Some(cron) => {
+                let due = std::iter::successors(cron.after(from - 1.0), |due| cron.after(*due));
+                due.take_while(|due| *due < to).count() as f64
+            }
+        };
+        self.calendar.openings(unix, until).map(of_opening).sum::<f64>() / span
+    }
 }
 
 /// One concurrency of a probe.

@@ -688,6 +688,62 @@ fn mistakes_in_probes() {
 }
 
 #[test]
+fn mistakes_in_calendars() {
+    golden(
+        "calendars",
+        &[
+            ("both", probe("every: 1m\ncron: '* * * * *'")),
+            ("a field that is none", probe("cron: '*/5 25 * * *'")),
+            ("a day that is none", probe("cron: '0 9 * * Mo-Fr'")),
+            ("six fields", probe("cron: '0 */5 * * * *'")),
+            ("no expression", probe("cron: hourly")),
+            ("never", probe("cron: '0 0 30 2 *'")),
+            ("zone", probe("timezone: Europe/Pari\ncron: '0 9 * * *'")),
+            ("no zone", probe("timezone: CEST\ncron: '0 9 * * *'")),
+            ("no windows", probe("windows: []")),
+            ("empty window", probe("windows: [{}]")),
+            ("unknown key", probe("windows: [{ day: Mon }]")),
+            ("days", probe("windows: [{ days: Mon-Friday }]")),
+            ("hours", probe("windows: [{ hours: 8-18 }]")),
+            ("no hours", probe("windows: [{ hours: '08:00-08:00' }]")),
+            ("time", probe("pauses: [{ from: 24.12.2026, to: 2026-12-27 }]")),
+            ("half a pause", probe("pauses: [{ from: 2026-12-24 }]")),
+            (
+                "backwards",
+                probe("pauses: [{ from: 2026-12-27, to: 2026-12-24 }]"),
+            ),
+            (
+                "paused for good",
+                probe("windows: [{ days: Mon }]\npauses: [{ from: 2020-01-01, to: 2999-01-01 }]"),
+            ),
+            (
+                "outside",
+                probe("cron: '0 7 * * *'\nwindows: [{ hours: '08:00-18:00' }]"),
+            ),
+            (
+                "too rare",
+                probe("every: 1h\nwindows: [{ hours: '08:00-08:30' }]"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_probe_keeps_its_own_of_every_and_cron() {
+    let cron = "defaults: { cron: '*/5 * * * *', timezone: Europe/Paris, windows: [{ days: Mon-Fri }] }";
+    let plan = plan(&top(cron).replace("    every: 1m\n", ""));
+    let inherited = plan.probes().first().unwrap();
+    assert_eq!(inherited.cron.as_ref().unwrap().as_str(), "*/5 * * * *");
+    assert_eq!(inherited.every, Duration::from_mins(5));
+    assert_eq!(inherited.calendar.windows.len(), 1);
+    let plan = self::plan(&top(cron).replace("every: 1m", "every: 7m"));
+    let own = plan.probes().first().unwrap();
+    assert_eq!((own.cron.is_none(), own.every), (true, Duration::from_mins(7)));
+    let per_day = own.bursts_per_second(0.0) * 86_400.0;
+    assert!((per_day - 5.0 / 7.0 * 1440.0 / 7.0).abs() < 2.0, "{per_day}");
+}
+
+#[test]
 fn mistakes_in_ladders() {
     golden(
         "ladders",

@@ -6,6 +6,7 @@ use super::latency::{self, Latency};
 pub(super) struct Exporter {
     pub(super) last_load_succeeded: bool,
     pub(super) last_loaded: Option<f64>,
+    pub(super) paused_since: Option<f64>,
     pub(super) runtime_lag: Latency,
 }
 
@@ -24,6 +25,7 @@ impl Default for Exporter {
         Self {
             last_load_succeeded: false,
             last_loaded: None,
+            paused_since: None,
             runtime_lag: Latency::new(latency::LAG),
         }
     }

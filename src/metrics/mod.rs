@@ -80,6 +80,11 @@ impl Metrics {
         exporter.last_loaded = Some(unix_now);
     }
 
+    /// Since when all bursts are held back, in seconds since the Unix epoch; `None` while they are not.
+    pub fn paused(&self, since: Option<f64>) {
+        lock(&self.directory.exporter).paused_since = since;
+    }
+
     /// A timer of the measuring runtime fired so late.
     pub fn runtime_lag(&self, lag: Seconds) {
         lock(&self.directory.exporter).runtime_lag.observe(lag);

@@ -1,6 +1,6 @@
 //! What one series has counted, and how each event moves it. No labels, no formats; the caller holds the lock.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -62,8 +62,10 @@ pub(super) struct Consumption {
 
 #[derive(Clone, Debug)]
 pub(super) struct Numbers {
-    /// The plan in force: objectives, interval, price.
+    /// The plan in force: objectives, price.
     pub(super) plan: Series,
+    /// The interval in force.
+    pub(super) interval: Duration,
     pub(super) requests: u64,
     pub(super) failures: Counts<{ Failure::ALL.len() }>,
     pub(super) invalid: Counts<{ Invalid::ALL.len() }>,
@@ -100,6 +102,7 @@ pub(super) struct Numbers {
 impl Numbers {
     pub(super) fn new(plan: Series) -> Self {
         Self {
+            interval: plan.probe.every,
             plan,
             requests: 0,
             failures: Counts::ZERO,
@@ -265,6 +268,17 @@ impl Numbers {
         self.judged_bursts += u64::from(bursts);
     }
 
+    /// A plan comes into force; its schedule will tell the interval.
+    pub(super) fn follow(&mut self, plan: Series) {
+        self.interval = plan.probe.every;
+        self.plan = plan;
+    }
+
+    pub(super) fn next_due(&mut self, unix: Option<f64>, interval: Duration) {
+        self.times.next_due = unix;
+        self.interval = interval;
+    }
+
     /// The first success is taken to have been when bursts became due, so that "no success for an hour" can
     /// be said of an endpoint that never answered.
     pub(super) fn armed(&mut self, unix: f64) {
@@ -275,7 +289,7 @@ impl Numbers {
     /// The last burst, while it still says something of now.
     pub(super) fn fresh_burst(&self, now: Instant) -> Option<Arc<Summary>> {
         let (ended, summary) = self.last_burst.as_ref()?;
-        let fresh_for = self.plan.probe.every.saturating_mul(FRESH_INTERVALS);
+        let fresh_for = self.interval.saturating_mul(FRESH_INTERVALS);
         (now.saturating_duration_since(*ended) <= fresh_for).then(|| Arc::clone(summary))
     }
 }

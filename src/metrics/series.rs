@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::AtomicI64},
+    time::Duration,
 };
 
 use tokio::time::Instant;
@@ -83,7 +84,7 @@ impl Held {
             lags,
             target,
         });
-        lock(&entry.numbers).plan = plan.clone();
+        lock(&entry.numbers).follow(plan.clone());
         entry
     }
 
@@ -186,9 +187,14 @@ impl SeriesMetrics {
         }
     }
 
-    /// When the next burst is due.
-    pub fn next_due(&self, unix: f64) {
-        lock(&self.entry.numbers).times.next_due = Some(unix);
+    /// When the next burst is due that will be fired, if that is known, and the interval in force.
+    pub fn next_due(&self, unix: Option<f64>, interval: Duration) {
+        lock(&self.entry.numbers).next_due(unix, interval);
+    }
+
+    /// Bursts are not due from now on.
+    pub fn disarmed(&self) {
+        lock(&self.entry.numbers).times.armed = None;
     }
 
     /// Bursts are due from now on.

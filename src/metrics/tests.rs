@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
+    calendar::Calendar,
     config::plan::{
         Alert, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
         TextMode, Timeouts, Withheld,
@@ -61,6 +62,8 @@ fn edited(
         name: Name::new(probe).unwrap(),
         targets: Vec::new(),
         every: Duration::from_secs(10),
+        cron: None,
+        calendar: Calendar::default(),
         jitter: Ratio::new(0.0).unwrap(),
         steps: Vec::new(),
         settle: Duration::ZERO,
@@ -201,9 +204,10 @@ fn exercise(metrics: &Metrics, series: &Series) -> SeriesMetrics {
     burst(&handle, series, records);
     handle.skipped(Skip::Overlap, 1);
     handle.withheld(1, 2);
-    handle.next_due(NOON + 10.0);
+    handle.next_due(Some(NOON + 10.0), series.probe.every);
     handle.in_flight().fetch_add(1, Ordering::Relaxed);
     metrics.config_loaded(NOON - 61.0);
+    metrics.paused(Some(NOON - 5.0));
     metrics.runtime_lag(Seconds::new(0.0007));
     handle
 }

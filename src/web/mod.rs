@@ -4,6 +4,7 @@
 //! - `GET /`: the status page, a row per series.
 //! - `GET /-/healthy`: 200 as long as the process makes progress.
 //! - `GET /-/ready`: 200 while the schedule is armed, else 503.
+//! - `POST /-/pause`, `POST /-/resume`: the kill switch, with `--web.enable-lifecycle`.
 //! - `GET /static/…`: what the page is made of.
 
 mod page;
@@ -17,13 +18,13 @@ use axum::{
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use tokio::{sync::watch, time::Instant};
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 pub use self::server::serve;
-use crate::{board::Board, clock::unix_now, lag::Lag, metrics::Metrics};
+use crate::{board::Board, clock::unix_now, lag::Lag, metrics::Metrics, pause::PauseSwitch};
 
 /// A runtime that has made no progress for this long only a restart can mend.
 const STUCK: Duration = Duration::from_mins(1);
@@ -48,6 +49,14 @@ struct Parts {
     lag: Lag,
     life: watch::Receiver<Life>,
     scraped: watch::Sender<bool>,
+    switch: Switch,
+}
+
+/// The kill switch, and whether a request may move it.
+#[derive(Clone, Debug)]
+pub struct Switch {
+    pub pause: PauseSwitch,
+    pub lifecycle: bool,
 }
 
 impl App {
@@ -58,6 +67,7 @@ impl App {
         lag: Lag,
         life: watch::Receiver<Life>,
         scraped: watch::Sender<bool>,
+        switch: Switch,
     ) -> Self {
         Self(Arc::new(Parts {
             metrics,
@@ -65,6 +75,7 @@ impl App {
             lag,
             life,
             scraped,
+            switch,
         }))
     }
 
@@ -78,6 +89,8 @@ impl App {
             .route("/metrics", get(metrics))
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
+            .route("/-/pause", post(|app| switch(app, true)))
+            .route("/-/resume", post(|app| switch(app, false)))
             .route(
                 "/static/page.css",
                 page_only(("text/css; charset=utf-8", include_str!("page.css"))),
@@ -127,6 +140,23 @@ async fn healthy(State(App(app)): State<App>) -> (StatusCode, &'static str) {
     }
 }
 
+/// Moves the kill switch, and says what holds then.
+async fn switch(State(App(app)): State<App>, hold: bool) -> (StatusCode, String) {
+    let Switch { pause, lifecycle } = &app.switch;
+    if !lifecycle {
+        let why = "pausing over HTTP is off; start the exporter with --web.enable-lifecycle\n";
+        return (StatusCode::FORBIDDEN, why.to_owned());
+    }
+    pause.post(hold);
+    let holds = pause.holds();
+    let said = if holds.is_any() {
+        format!("paused: {holds}\n")
+    } else {
+        "resumed\n".to_owned()
+    };
+    (StatusCode::OK, said)
+}
+
 async fn ready(State(App(app)): State<App>) -> (StatusCode, &'static str) {
     match *app.life.borrow() {
         Life::Starting => (
@@ -140,7 +170,7 @@ async fn ready(State(App(app)): State<App>) -> (StatusCode, &'static str) {
 
 async fn status_page(State(App(app)): State<App>) -> Response {
     let life = *app.life.borrow();
-    let page = page::render(&app.board.rows(), life, unix_now()).into_string();
+    let page = page::render(&app.board.rows(), life, &app.switch.pause.holds(), unix_now()).into_string();
     let mut response = Response::new(Body::from(page));
     let headers = response.headers_mut();
     for (name, value) in [

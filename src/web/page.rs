@@ -5,11 +5,13 @@ use maud::{DOCTYPE, Markup, html};
 use super::Life;
 use crate::{
     board::{Row, State},
+    outcome::Skip,
+    pause::Holds,
     summary::{Stats, Summary},
     units::Seconds,
 };
 
-pub(super) fn render(rows: &[Row], life: Life, now: f64) -> Markup {
+pub(super) fn render(rows: &[Row], life: Life, holds: &Holds, now: f64) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -32,12 +34,34 @@ pub(super) fn render(rows: &[Row], life: Life, now: f64) -> Markup {
                     }
                 }
                 main id="live" {
-                    p role="status" { (life_in_words(life)) }
+                    (paused(holds, now))
+                    @if life != Life::Armed || !holds.is_any() {
+                        p role="status" { (life_in_words(life)) }
+                    }
                     (table(rows, now))
                 }
             }
         }
     }
+}
+
+/// Why nothing is sent, since when, and what lets it go on.
+fn paused(holds: &Holds, now: f64) -> Markup {
+    html! {
+        @if let Some(since) = holds.since() {
+            p class="paused" role="alert" {
+                strong { "Paused: nothing is sent." }
+                " Since " (time_of_day(since)) " (" (span(now - since)) " ago), because " (holds) ". "
+                @if holds.file.is_some() { "Remove the file. " }
+                @if holds.post.is_some() { "Call POST /-/resume." }
+            }
+        }
+    }
+}
+
+fn time_of_day(unix: f64) -> String {
+    let since = std::time::Duration::try_from_secs_f64(unix).unwrap_or_default();
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
 }
 
 fn life_in_words(life: Life) -> &'static str {
@@ -141,6 +165,8 @@ fn verdict(summary: Option<&Summary>) -> (&'static str, &'static str) {
 fn doing(row: &Row) -> String {
     match row.state {
         State::Unarmed => "not armed".into(),
+        State::Waiting if row.held_by == Some(Skip::Window) => "outside its windows".into(),
+        State::Waiting if row.held_by.is_some() => "paused".into(),
         State::Waiting => "waiting".into(),
         State::Running(ended) => {
             format!(

@@ -223,6 +223,8 @@ pub(crate) fn probe(target: Target) -> Probe {
         name: Name::new("probe").unwrap(),
         targets: vec![Arc::new(target)],
         every: Duration::from_mins(1),
+        cron: None,
+        calendar: llm_probe_exporter::calendar::Calendar::default(),
         jitter: Ratio::new(0.0).unwrap(),
         steps: Vec::new(),
         settle: Duration::ZERO,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{Context, Targets, expects, generations, labels, prompts, slos};
+use super::{Context, Targets, calendars, expects, generations, labels, prompts, slos};
 use crate::{
     config::{
         plan::{Probe, Step, Target, Timeouts},
@@ -48,6 +48,13 @@ pub(super) fn probe(
         }
         jitter.value.0
     });
+    let calendar = calendars::calendar(&item, of, report);
+    let cron = calendars::cron(&item, &calendar, report);
+    let every = match &cron {
+        Some(cron) => calendars::shortest_distance(cron),
+        None => every,
+    };
+    calendars::never_due(&item, every, cron.as_ref(), &calendar, of, report);
     let steps = steps(&item, of, context);
     let targets = asked(&raw.value.targets, of, targets, report);
     let prompt = prompts::prompt(&item.prompt, context);
@@ -61,6 +68,8 @@ pub(super) fn probe(
         name: name?,
         targets,
         every,
+        cron,
+        calendar,
         jitter,
         steps: steps?,
         settle: item.settle.value().map_or(SETTLE, |settle| settle.0),
@@ -81,6 +90,8 @@ fn inherit(own: &items::Probe, defaults: &items::Probe, of: &str, report: &Repor
             report.problem(key, format!("{of} has both `{one}` and `{other}`"), "remove one");
         }
     };
+    let cron = own.cron.given().map(|cron| cron.key);
+    at(cron.filter(|_| !own.every.is_absent()), "every", "cron");
     let ladder = own.ladder.given().map(|ladder| ladder.key);
     at(
         ladder.filter(|_| !own.concurrency.is_absent()),
@@ -99,6 +110,11 @@ fn inherit(own: &items::Probe, defaults: &items::Probe, of: &str, report: &Repor
     item.expect = own.expect.merged(&defaults.expect);
     item.slo = own.slo.merged(&defaults.slo);
     item.prompt = prompts::inherit(&own.prompt, &defaults.prompt);
+    if !own.every.is_absent() {
+        item.cron = own.cron.clone();
+    } else if !own.cron.is_absent() {
+        item.every = Field::Absent;
+    }
     if !own.concurrency.is_absent() {
         item.ladder = own.ladder.clone();
     } else if !own.ladder.is_absent() {

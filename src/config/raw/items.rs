@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use super::{
     Entry, Node,
     choices::MaxTokensField,
-    leaves::{Amount, Body, HeaderOrNone, Hidden, Pause, Reference, Share, Wait},
+    leaves::{Amount, Body, HeaderOrNone, Hidden, Reference, Rest, Share, Wait},
     reading::{At, Field, Item, Named, Read, entries, field, item},
 };
 use crate::{
@@ -166,9 +166,13 @@ item! {
         name: String,
         targets: Vec<At<String>>,
         every: Wait,
+        cron: String,
+        timezone: String,
+        windows: Vec<At<Window>>,
+        pauses: Vec<At<Pause>>,
         concurrency: NonZeroU32,
         ladder: Vec<At<Step>>,
-        settle: Pause,
+        settle: Rest,
         requests: NonZeroU32,
         duration: Wait,
         warmup: u32,
@@ -186,8 +190,23 @@ item! {
     hints {
         "target" => "write `targets: [NAME]`",
         "interval" => "write `every: 1m`",
+        "schedule" => "write `every: 1m` or `cron: '*/5 * * * *'`",
         "users" => "write `concurrency: …`; `users` is a key of the steps of a `ladder`",
         "model" => "`model` is a key of a target",
+    }
+}
+
+item! {
+    Window {
+        days: String,
+        hours: String,
+    }
+}
+
+item! {
+    Pause {
+        from: String,
+        to: String,
     }
 }
 
@@ -256,6 +275,10 @@ impl Item for Defaults {
     /// Those of a probe, without `name`, `targets` and `labels`.
     const KEYS: &'static [&'static str] = &[
         "every",
+        "cron",
+        "timezone",
+        "windows",
+        "pauses",
         "concurrency",
         "ladder",
         "settle",
@@ -310,6 +333,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("the outermost level", File::KEYS),
     ("a header", Header::KEYS),
     ("a step of a `ladder`", Step::KEYS),
+    ("an entry of `windows`", Window::KEYS),
+    ("an entry of `pauses`", Pause::KEYS),
 ];
 
 /// Where a key belongs that stands somewhere else.

@@ -196,9 +196,9 @@ impl Read for Amount {
 
 /// A duration; zero means not to wait.
 #[derive(Clone, Copy)]
-pub(in crate::config) struct Pause(pub(in crate::config) Duration);
+pub(in crate::config) struct Rest(pub(in crate::config) Duration);
 
-impl Read for Pause {
+impl Read for Rest {
     fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
         const EXAMPLES: &str = "write it like `250ms`, `30s` or `1m 30s`";
         report.permit(node.id);
@@ -252,13 +252,13 @@ pub(in crate::config) struct Wait(pub(in crate::config) Duration);
 
 impl Read for Wait {
     fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
-        match Pause::read(node, thing, report)? {
-            Pause(Duration::ZERO) => {
+        match Rest::read(node, thing, report)? {
+            Rest(Duration::ZERO) => {
                 let what = format!("{thing} is 0");
                 report.problem(node.id, what, "write a duration above 0, or remove the key");
                 None
             }
-            Pause(duration) => Some(Self(duration)),
+            Rest(duration) => Some(Self(duration)),
         }
     }
 }

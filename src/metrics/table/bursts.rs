@@ -42,14 +42,14 @@ pub(super) static FAMILIES: &[Family] = &[
         "llm_probe_interval_seconds",
         &[],
         Since::Load,
-        "The interval of the bursts that is in force.",
-        |of, rows| rows.one(of.numbers.plan.probe.every.as_secs_f64()),
+        "The interval of the bursts that is in force; of a cron expression, from its last occurrence to the next one.",
+        |of, rows| rows.one(of.numbers.interval.as_secs_f64()),
     ),
     gauge(
         "llm_probe_burst_armed_timestamp_seconds",
         &[],
         Since::Known,
-        "Since when bursts are due.",
+        "Since when bursts are due; absent outside the windows of the probe and while all are paused.",
         |of, rows| rows.known(of.numbers.times.armed),
     ),
     gauge(
@@ -63,7 +63,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "llm_probe_burst_next_due_timestamp_seconds",
         &[],
         Since::Known,
-        "When the next burst is due.",
+        "When the next burst is due that will be fired; absent while all are paused.",
         |of, rows| rows.known(of.numbers.times.next_due),
     ),
     gauge(

@@ -48,6 +48,14 @@ pub(super) static FAMILIES: &[Family] = &[
         |of, rows| rows.known(of.last_loaded),
     ),
     exporter(
+        "llm_probe_exporter_paused_timestamp_seconds",
+        Kind::Gauge,
+        &[],
+        Since::Known,
+        "Since when the kill switch holds all bursts back; absent while it does not.",
+        |of, rows| rows.known(of.paused_since),
+    ),
+    exporter(
         "llm_probe_exporter_runtime_lag_seconds",
         Kind::Histogram(latency::LAG),
         &[],

@@ -1,0 +1,256 @@
+//! The kill switch and the replicas: the program against a simulated server that knows what it was asked for.
+#![cfg(test)]
+
+#[expect(dead_code, reason = "other test files use the rest")]
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/simulator.rs"]
+mod simulator;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use llm_probe_exporter::sim::{Settings, journal::End};
+use process::{Exporter, eventually, run};
+use simulator::Simulator;
+
+/// A server that takes a minute for an answer, and a probe that asks two at once.
+fn slow() -> (Simulator, String) {
+    let simulator = Simulator::start(Settings {
+        slots: Some(64),
+        ..Settings::default()
+    });
+    let probes = "  - { name: long, every: 300ms, concurrency: 2, max_tokens: 6000 }\n";
+    let config = config(simulator.address, probes);
+    (simulator, config)
+}
+
+fn config(address: SocketAddr, probes: &str) -> String {
+    format!(
+        "targets: [{{ name: target, url: 'http://{address}/v1', api: openai_chat, model: simulated }}]\n\
+         defaults: {{ prompt: {{ tokens: 8 }} }}\nprobes:\n{probes}"
+    )
+}
+
+fn post(exporter: &Exporter, path: &str) -> String {
+    let mut stream = TcpStream::connect(&exporter.address).unwrap();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: exporter\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+const ARMED: &str = "llm_probe_burst_armed_timestamp_seconds{";
+const NEXT: &str = "llm_probe_burst_next_due_timestamp_seconds{";
+const PAUSED: &str = "llm_probe_exporter_paused_timestamp_seconds ";
+
+/// Which of the families have samples.
+fn present(exporter: &Exporter) -> [bool; 3] {
+    let metrics = exporter.get("/metrics").body;
+    [ARMED, NEXT, PAUSED].map(|name| metrics.lines().any(|line| line.starts_with(name)))
+}
+
+#[test]
+fn nothing_is_sent_until_both_hands_let_go_of_the_switch() {
+    let (simulator, config) = slow();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pause");
+    let pause_file = format!("--pause.file={}", file.display());
+    let exporter = Exporter::start(&config, &[&pause_file, "--web.enable-lifecycle"]);
+    let under_way = |count: u64| {
+        exporter.wait_for("requests are under way", |samples| {
+            samples.count("requests_in_flight", &[]) == count
+        })
+    };
+    under_way(2);
+    assert_eq!(present(&exporter), [true, true, false]);
+
+    fs::write(&file, "").unwrap();
+    let cut = eventually("the server saw them go", || {
+        let requests = simulator.requests();
+        (requests.len() == 2).then_some(requests)
+    });
+    for request in &cut {
+        assert_eq!(request.end, End::Disconnected);
+        assert!((request.tokens_ns.len() as u64) < request.output_tokens / 2);
+    }
+    let samples = exporter.wait_for("due bursts are held back", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"paused\""]) >= 3
+    });
+    assert_eq!(
+        samples.count("invalid_requests_total", &["reason=\"cancelled\""]),
+        2
+    );
+    assert_eq!(samples.count("requests_total", &[]), 2);
+    // What is held back is not judged: all that was is what came due while the burst ran.
+    assert_eq!(
+        samples.count("slo_requests_total", &["slo=\"goodput\""]),
+        2 * samples.count("bursts_skipped_total", &["reason=\"overlap\""])
+    );
+    assert_eq!(present(&exporter), [false, false, true]);
+    let page = exporter.get("/").body;
+    let banner = format!("because the file {} exists. Remove the file.", file.display());
+    assert!(
+        page.contains("Paused: nothing is sent.") && page.contains(&banner),
+        "{page}"
+    );
+
+    // A second hand.
+    let said = post(&exporter, "/-/pause");
+    assert!(
+        said.starts_with("HTTP/1.1 200") && said.contains("and POST /-/pause was called"),
+        "{said}"
+    );
+    fs::remove_file(&file).unwrap();
+    eventually("the file is gone", || {
+        exporter
+            .get("/")
+            .body
+            .contains("because POST /-/pause was called. Call POST /-/resume.")
+            .then_some(())
+    });
+    let before = exporter
+        .metrics()
+        .count("bursts_skipped_total", &["reason=\"paused\""]);
+    exporter.wait_for("it is still paused", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"paused\""]) >= before + 3
+    });
+    assert_eq!(exporter.metrics().count("requests_total", &[]), 2);
+
+    assert!(post(&exporter, "/-/resume").contains("resumed"));
+    under_way(2);
+    assert_eq!(present(&exporter), [true, true, false]);
+    assert!(!exporter.get("/").body.contains("Paused: nothing is sent."));
+
+    // The other way round, a running burst is cut, too.
+    post(&exporter, "/-/pause");
+    eventually("the server saw them go", || {
+        let requests = simulator.requests();
+        (requests.len() == 4 && requests.iter().all(|request| request.end == End::Disconnected)).then_some(())
+    });
+    let log = exporter.process.log();
+    assert_eq!(log.matches("paused: nothing is sent").count(), 2, "{log}");
+    assert_eq!(log.matches("message=resumed").count(), 1, "{log}");
+    assert!(!log.contains("burst skipped\" reason=paused"), "{log}");
+}
+
+#[test]
+fn an_exporter_that_starts_paused_sends_nothing() {
+    let (simulator, config) = slow();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let pause_file = format!("--pause.file={}", file.path().display());
+    let exporter = Exporter::start(&config, &[&pause_file]);
+    exporter.wait_for("due bursts are held back", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"paused\""]) >= 4
+    });
+    assert_eq!(exporter.metrics().count("bursts_total", &[]), 0);
+    assert!(simulator.requests().is_empty());
+    drop(file);
+    exporter.wait_for("a burst", |samples| samples.count("bursts_total", &[]) == 1);
+}
+
+#[test]
+fn the_switch_moves_by_request_only_where_that_is_allowed() {
+    let (_simulator, config) = slow();
+    let exporter = Exporter::start(&config, &[]);
+    for path in ["/-/pause", "/-/resume"] {
+        let answer = post(&exporter, path);
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+        assert!(
+            answer.contains("start the exporter with --web.enable-lifecycle"),
+            "{answer}"
+        );
+        assert_eq!(exporter.get(path).status, 405);
+    }
+    exporter.wait_for("a burst", |samples| samples.count("bursts_total", &[]) == 1);
+}
+
+#[test]
+fn a_calendar_that_is_closed_is_seen() {
+    let (simulator, _) = slow();
+    let probe = format!(
+        "  - {{ name: later, every: 200ms, pauses: [{{ from: 2000-01-01, to: {} }}] }}\n",
+        in_a_week()
+    );
+    let exporter = Exporter::start(&config(simulator.address, &probe), &[]);
+    let samples = exporter.wait_for("due bursts are skipped", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"window\""]) >= 4
+    });
+    assert_eq!(samples.count("slo_requests_total", &["slo=\"goodput\""]), 0);
+    assert_eq!(present(&exporter), [false, true, false]);
+    assert!(exporter.get("/").body.contains("outside its windows"));
+    assert_eq!(exporter.process.log().matches("burst skipped").count(), 0);
+}
+
+/// As a date.
+fn in_a_week() -> String {
+    let now = std::process::Command::new("date")
+        .args(["-u", "-d", "+7 days", "+%F"])
+        .output();
+    String::from_utf8(now.unwrap().stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn replicas_fire_the_load_of_one() {
+    let simulator = Simulator::start(Settings {
+        speed: 10.0,
+        slots: Some(64),
+        ..Settings::default()
+    });
+    let config = config(
+        simulator.address,
+        "  - { name: shared, every: 2s, max_tokens: 5 }\n",
+    );
+    let replicas = ["--replica.index=0", "--replica.index=1"]
+        .map(|index| Exporter::start(&config, &[index, "--replica.total=2"]));
+    for replica in &replicas {
+        let samples = replica.wait_for("two bursts", |samples| samples.count("bursts_total", &[]) >= 2);
+        assert!((samples.sum("interval_seconds", &[]) - 4.0).abs() < 1e-9);
+    }
+    drop(replicas);
+    // Each burst of the pair comes 2 s after the other's last one, on whichever machine.
+    let starts: Vec<u64> = simulator
+        .requests()
+        .iter()
+        .map(|request| request.received_ns)
+        .collect();
+    let whole = (starts.last().unwrap() - starts.first().unwrap()) as f64 / 2e9;
+    assert!(
+        (whole - whole.round()).abs() < 0.25 && whole.round() as usize <= starts.len(),
+        "{starts:?}"
+    );
+}
+
+#[test]
+fn a_replica_that_there_is_not_is_a_usage_error() {
+    let (_simulator, config) = slow();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, config).unwrap();
+    let file = format!("--config.file={}", file.display());
+    for (index, total, mend) in [
+        (
+            2,
+            2,
+            "replicas are counted from 0: write --replica.index=1 or less",
+        ),
+        (1, 1, "such as --replica.total=2"),
+        (0, 0, "write --replica.total=1 or more"),
+    ] {
+        let replica = [
+            format!("--replica.index={index}"),
+            format!("--replica.total={total}"),
+        ];
+        let output = run(&[&file, &replica[0], &replica[1]]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(mend), "{said}");
+    }
+}
