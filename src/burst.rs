@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     answer::Examination,
     config::plan::{Series, Slo},
+    identity::RequestId,
     lag::Lag,
     load::Volume,
     measure::Measurement,
@@ -247,6 +248,8 @@ impl Shared {
             };
             let request = Request {
                 number,
+                id: RequestId::new(fastrand::u128(..)),
+                probe: self.series.probe.name.clone(),
                 warmup: self.warmup,
                 intended,
                 body,
@@ -283,7 +286,10 @@ impl Shared {
 
 fn body(series: &Series, endpoint: &Endpoint, number: u64) -> Bytes {
     let question = series.probe.prompt.question(number, fastrand::u64(..));
-    endpoint
-        .dialect
-        .body(&series.target, &question, series.probe.max_tokens)
+    endpoint.dialect.body(
+        &series.target,
+        &question,
+        series.probe.max_tokens,
+        &series.probe.generation,
+    )
 }

@@ -14,8 +14,9 @@
 //! an hour or a day ([`budget`]), whether the target sheds load ([`backoff`]), whether the server says itself that
 //! it is [`busy`]. A running burst is cut short where it does harm. What was used is kept over restarts ([`state`]).
 //!
-//! Each [`request`] takes its turn at the [`gate`], goes out through the target's [`client`], and stamps each
-//! chunk as it is read. In the [`reading`] of the response the chunk's bytes become frames ([`framing`]), the
+//! Each [`request`] takes its turn at the [`gate`], says in its headers who it is ([`identity`]), goes out through
+//! the target's [`client`], and stamps each chunk as it is read. In the [`reading`] of the response the chunk's
+//! bytes become frames ([`framing`]), the
 //! frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together with its [`outcome`] and what the
 //! server counted ([`usage`]) that is the [`record`] of a request: exactly one, whatever happened. An endpoint
 //! that refuses may say when to come back ([`retry_after`]).
@@ -63,6 +64,7 @@ pub mod dialect;
 pub mod expect;
 pub mod framing;
 pub mod gate;
+pub mod identity;
 pub mod lag;
 pub mod load;
 pub mod measure;

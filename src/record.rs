@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
+    identity::RequestId,
     outcome::{Failure, Invalid, Outcome},
     tape::Tape,
     timeline::Timeline,
@@ -42,6 +43,8 @@ impl ConnectionState {
 pub struct Record {
     /// Position in the burst, from 0; warm-up requests count on their own.
     pub number: u32,
+    /// What the endpoint was told that the request is called; unknown in old recordings.
+    pub id: Option<RequestId>,
     /// Warm-up requests count only for tokens and cost.
     pub warmup: bool,
     pub timeline: Timeline,
@@ -81,6 +84,7 @@ impl Record {
     pub fn new(number: u32, warmup: bool, intended: Instant) -> Self {
         Self {
             number,
+            id: None,
             warmup,
             timeline: Timeline::new(intended),
             outcome: Outcome::Invalid(Invalid::Cancelled),

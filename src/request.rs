@@ -20,11 +20,13 @@ use crate::{
     config::plan::{TextMode, Timeouts},
     dialect::{Decoder, Dialect},
     gate::{Gate, Turn},
+    identity::{Headers, RequestId},
     outcome::{Ended, Failure, Invalid, Outcome},
     reading::Reading,
     record::{ConnectionState, Record, presentable},
     response::Read,
     tape::{Room, Tape},
+    units::Name,
 };
 
 /// What the requests of a burst have in common.
@@ -34,6 +36,8 @@ pub struct Endpoint {
     pub dialect: Dialect,
     pub text_mode: TextMode,
     pub gate: Gate,
+    /// How a request says who it is.
+    pub identity: Headers,
     /// Where responses are recorded: room for their bytes.
     pub recording: Option<Room>,
 }
@@ -42,6 +46,9 @@ pub struct Endpoint {
 #[derive(Debug)]
 pub struct Request {
     pub number: u32,
+    pub id: RequestId,
+    /// Who asks.
+    pub probe: Name,
     pub warmup: bool,
     /// When the load shape wants it to start.
     pub intended: Instant,
@@ -69,7 +76,10 @@ impl Request {
     ) -> impl Future<Output = Outcome> + Send {
         // Not in the future's own code, which runs only when it is polled.
         let mut pending = Pending {
-            record: Record::new(self.number, self.warmup, self.intended),
+            record: Record {
+                id: Some(self.id),
+                ..Record::new(self.number, self.warmup, self.intended)
+            },
             tape: endpoint
                 .recording
                 .as_ref()
@@ -118,16 +128,21 @@ impl Request {
         record: &mut Record,
     ) -> Result<Answer, Ended> {
         let client = &endpoint.client;
+        let headers = client.headers(&endpoint.identity, &self.probe, self.id);
         let mut marks = client.marks(turn.clone());
         let mut sent = self
-            .in_time(client.send(self.body.clone(), &marks), &marks, start)
+            .in_time(client.send(&headers, self.body.clone(), &marks), &marks, start)
             .await;
         let mut reopened = false;
         if matches!(&sent, Ok(Err(error)) if error.stale) {
             reopened = marks.way().was_pooled();
             marks = client.marks(turn);
             sent = self
-                .in_time(client.send_anew(self.body.clone(), &marks), &marks, start)
+                .in_time(
+                    client.send_anew(&headers, self.body.clone(), &marks),
+                    &marks,
+                    start,
+                )
                 .await;
         }
         let way = marks.way();

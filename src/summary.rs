@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::plan::Slo,
+    identity::RequestId,
     measure::{Measurement, Phases, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
     record::Record,
@@ -131,6 +132,9 @@ pub struct Summary {
     pub error_bound: Option<Seconds>,
     /// From the first request's start to the last one's, of those that were to start with the burst.
     pub start_spread: Option<Seconds>,
+    /// The request whose first token came last, also in vain: the one to look for in the endpoint's logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowest_request: Option<RequestId>,
     /// What the first failed request says of its failure.
     pub first_failure: Option<String>,
     /// What the first invalid request says of what we did wrong.
@@ -189,6 +193,7 @@ pub struct Tally {
     send_lag: Vec<f64>,
     phases: [(f64, u32); 6],
     error_bound: Option<Seconds>,
+    slowest: Option<(Seconds, RequestId)>,
     first_failure: Option<String>,
     first_invalid: Option<String>,
     retry_after: Option<Duration>,
@@ -227,6 +232,11 @@ impl Tally {
         self.send_lag.extend(measured.send_lag.map(Seconds::get));
         self.ttft
             .extend(judged.waited_for_first_token().map(Seconds::get));
+        if let Some((waited, id)) = judged.waited_for_first_token().zip(record.id)
+            && self.slowest.is_none_or(|(longest, _)| waited > longest)
+        {
+            self.slowest = Some((waited, id));
+        }
         match verdicts.get(Objective::Goodput) {
             Some(Verdict::Met) => (self.judged, self.good) = (self.judged + 1, self.good + 1),
             Some(Verdict::Missed) => self.judged += 1,
@@ -336,6 +346,7 @@ impl Tally {
             },
             error_bound: self.error_bound,
             start_spread: self.begun_together.map(|(low, high)| Seconds::between(low, high)),
+            slowest_request: self.slowest.map(|(_, id)| id),
             first_failure: self.first_failure,
             first_invalid: self.first_invalid,
             retry_after: self.retry_after.map(Seconds::from),
@@ -347,9 +358,12 @@ impl Tally {
 
 /// Keeps the first reason that is given, with its detail.
 fn note(first: &mut Option<String>, reason: impl Display, record: &Record) {
-    first.get_or_insert_with(|| match &record.detail {
-        Some(detail) => format!("{reason}: {detail}"),
-        None => reason.to_string(),
+    first.get_or_insert_with(|| {
+        let request = record.id.map(|id| format!(" (request {id})")).unwrap_or_default();
+        match &record.detail {
+            Some(detail) => format!("{reason}{request}: {detail}"),
+            None => format!("{reason}{request}"),
+        }
     });
 }
 

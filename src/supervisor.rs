@@ -211,6 +211,7 @@ impl Reached {
             dialect: target.api,
             text_mode: target.text_mode,
             gate: shared.gate.clone(),
+            identity: plan.global().identity.clone(),
             recording: shared.recording.clone(),
         };
         let turn = (!target.share).then(|| Arc::new(Semaphore::new(1)));

@@ -455,3 +455,68 @@ mod accounts {
         assert_eq!(summary.invalid, BTreeMap::from([(Invalid::Internal, 7)]));
     }
 }
+
+mod identity {
+    use std::collections::BTreeSet;
+
+    use llm_probe_exporter::config::{plan::Header, secret::Secret};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_endpoint_is_told_what_the_records_say() {
+        let server = Server::start(|request| numbered(request, ms(20)));
+        let (all, summary) = fire(burst(probe(target(server.address)), step(3, Volume::Requests(6)))).await;
+        let served = server.served();
+        let mut ids = BTreeSet::new();
+        for judged in &all {
+            let one = served_for(judged, &served);
+            let id = judged.record.id.unwrap().to_string();
+            assert_eq!(one.header("X-Request-Id"), Some(id.as_str()));
+            assert_eq!(one.header("X-Probe-Id"), Some("probe"));
+            let trace = format!("00-{}-", id.replace('-', ""));
+            let traceparent = one.header("traceparent").unwrap();
+            assert!(
+                traceparent.starts_with(&trace) && traceparent.ends_with("-00") && traceparent.len() == 55,
+                "{traceparent}"
+            );
+            ids.insert(id);
+        }
+        assert_eq!(ids.len(), 6);
+        let ttft = |judged: &&Judged| judged.measured.ttft.unwrap();
+        let slowest = all
+            .iter()
+            .max_by(|one, other| ttft(one).partial_cmp(&ttft(other)).unwrap());
+        assert_eq!(summary.slowest_request, slowest.unwrap().record.id);
+    }
+
+    #[tokio::test]
+    async fn a_failure_says_which_request_it_was() {
+        let server = Server::playing(Script::plain("500 Oops", "text/plain", "no"));
+        let (all, summary) = fire(burst(probe(target(server.address)), step(1, Volume::Requests(1)))).await;
+        let id = all[0].record.id.unwrap();
+        let expected = format!("server_error (request {id}): HTTP 500");
+        assert!(summary.first_failure.unwrap().starts_with(&expected));
+    }
+
+    #[tokio::test]
+    async fn a_header_of_the_target_wins() {
+        let server = Server::playing(Script::answer(1, ms(0)));
+        let mut target = target(server.address);
+        target.headers.push(Header {
+            name: "X-Request-ID".into(),
+            value: Secret::Inline("mine".into()),
+        });
+        fire(burst(probe(target), step(1, Volume::Requests(1)))).await;
+        let served = server.served();
+        assert_eq!(served[0].header("x-request-id"), Some("mine"));
+        assert_eq!(
+            served[0]
+                .head
+                .to_ascii_lowercase()
+                .matches("x-request-id")
+                .count(),
+            1
+        );
+    }
+}

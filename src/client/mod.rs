@@ -43,7 +43,9 @@ use crate::{
     },
     dialect::Dialect,
     gate::Turn,
+    identity::{self, RequestId},
     response::Head,
+    units::Name,
 };
 
 /// Sends requests to one target.
@@ -102,15 +104,32 @@ impl Client {
         Marks::new(turn, Arc::clone(&self.far))
     }
 
+    /// All headers of a request. What the target's configuration says of a header wins over `identity`.
+    pub fn headers(&self, identity: &identity::Headers, probe: &Name, id: RequestId) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        identity.add(probe, id, &mut headers);
+        headers
+    }
+
     /// Sends a request and waits for the response head. The turn ends when the body is taken.
-    pub async fn send(&self, body: Bytes, marks: &Marks) -> Result<Answer, TransportError> {
-        Self::send_with(&self.http, self.request(body, marks), marks).await
+    pub async fn send(
+        &self,
+        headers: &HeaderMap,
+        body: Bytes,
+        marks: &Marks,
+    ) -> Result<Answer, TransportError> {
+        Self::send_with(&self.http, self.request(headers, body, marks), marks).await
     }
 
     /// Sends a request on a connection of its own.
-    pub async fn send_anew(&self, body: Bytes, marks: &Marks) -> Result<Answer, TransportError> {
+    pub async fn send_anew(
+        &self,
+        headers: &HeaderMap,
+        body: Bytes,
+        marks: &Marks,
+    ) -> Result<Answer, TransportError> {
         let client = self.unpooled.as_ref().unwrap_or(&self.http);
-        Self::send_with(client, self.request(body, marks), marks).await
+        Self::send_with(client, self.request(headers, body, marks), marks).await
     }
 
     async fn send_with(
@@ -124,9 +143,9 @@ impl Client {
         }
     }
 
-    fn request(&self, body: Bytes, marks: &Marks) -> reqwest::Request {
+    fn request(&self, headers: &HeaderMap, body: Bytes, marks: &Marks) -> reqwest::Request {
         let mut request = reqwest::Request::new(Method::POST, self.url.clone());
-        request.headers_mut().clone_from(&self.headers);
+        request.headers_mut().clone_from(headers);
         *request.body_mut() = Some(reqwest::Body::wrap(TakenBody {
             data: Some(body),
             marks: marks.clone(),

@@ -3,6 +3,8 @@
 
 mod calendars;
 mod expects;
+mod generations;
+mod identities;
 mod labels;
 mod probes;
 mod prompts;
@@ -183,6 +185,7 @@ fn global(raw: &Field<items::Global>, report: &Report<'_>) -> Global {
         labels: labels::declared(&raw.labels, report),
         max_in_flight: raw.max_in_flight.value().map_or(1024, |most| most.get()),
         user_agent,
+        identity: identities::headers(&raw.identity, report),
     }
 }
 

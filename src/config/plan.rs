@@ -1,6 +1,7 @@
 //! What will run: validated and cross-referenced. Only [`crate::config`] builds a [`Plan`]; whoever holds
 //! one of its parts may rely on what is written beside the fields.
 
+mod generation;
 mod reach;
 mod slo;
 
@@ -10,6 +11,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use self::{
+    generation::{Generation, Reasoning, Thinking},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     slo::{Alert, Slo, TtftFrom, Withheld},
 };
@@ -22,6 +24,7 @@ use crate::{
     calendar::Calendar,
     cron::Cron,
     expect::Expect,
+    identity,
     load::Volume,
     prompt::Prompt,
     tokenizer::Tokenizer,
@@ -157,6 +160,7 @@ pub struct Global {
     /// Most requests under way at once, over all probes; at least the widest burst.
     pub max_in_flight: u32,
     pub user_agent: String,
+    pub identity: identity::Headers,
 }
 
 /// Whether requests share connections.
@@ -213,6 +217,8 @@ pub struct Target {
     pub reach: Reach,
     /// The field of the request body that holds the most tokens to generate (`openai_chat`).
     pub max_tokens_field: &'static str,
+    /// How the model is told whether to think, where it can be; it fits the API.
+    pub reasoning: Option<Reasoning>,
     /// Merged into every request body as it is.
     pub body: Map<String, Value>,
     /// Whether the frames of `triton_generate` carry what is new or all so far.
@@ -324,6 +330,7 @@ pub struct Probe {
     pub prompt: Prompt,
     /// Most tokens to generate per request, at least 1.
     pub max_tokens: Tokens,
+    pub generation: Generation,
     pub timeouts: Timeouts,
     /// What the answer must be like beside being one.
     pub expect: Option<Expect>,

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::{
     items, load, parse,
     plan::{
-        Alert, Connection, Dialect, HttpVersion, Pem, Plan, Reach, Timeouts, TlsVersion, TtftFrom, Withheld,
+        Alert, Connection, Dialect, Generation, HttpVersion, Pem, Plan, Reach, Reasoning, Thinking, Timeouts,
+        TlsVersion, TtftFrom, Withheld,
     },
     problem::Severity,
     raw::reading::Item,
@@ -247,8 +248,51 @@ fn mistakes_in_global() {
             ),
             ("no places", top("global: { max_in_flight: 0 }")),
             ("user agent", top("global: { user_agent: \"a\\nb\" }")),
+            (
+                "headers of the identity",
+                top("global: { identity: { probe_id: 'X Probe', request_id: User-Agent, traceparent: 1 } }"),
+            ),
+            (
+                "one header for two things",
+                top("global: { identity: { request_id: X-Probe-ID } }"),
+            ),
         ],
     );
+}
+
+#[test]
+fn mistakes_in_generation() {
+    let tgi = |keys: &str| probe(keys).replace("api: openai_chat", "api: tgi_generate");
+    golden(
+        "generation",
+        &[
+            ("least above most", probe("max_tokens: 16\nmin_tokens: 17")),
+            ("no field for the length", tgi("min_tokens: 5\nignore_eos: true")),
+            ("nobody can be told", probe("thinking: on")),
+            ("not a word", probe("thinking: maybe")),
+            ("another API's way", target("reasoning: think")),
+            (
+                "an API without a way",
+                target("reasoning: effort").replace("api: openai_chat", "api: tgi_generate"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn models_do_not_think_unless_they_are_to() {
+    let plan = plan(&format!(
+        "{}  - {{ name: thinker, thinking: on, min_tokens: 9, ignore_eos: true }}\n",
+        target("reasoning: chat_template")
+    ));
+    let generations: Vec<_> = plan.probes().iter().map(|probe| probe.generation).collect();
+    let thinker = Generation {
+        min_tokens: Some(Tokens(9)),
+        ignore_eos: true,
+        thinking: Thinking::On,
+    };
+    assert_eq!(generations, [Generation::default(), thinker]);
+    assert_eq!(plan.targets()[0].reasoning, Some(Reasoning::ChatTemplate));
 }
 
 #[test]

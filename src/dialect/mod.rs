@@ -1,6 +1,7 @@
 //! The wire protocols: request body out, [`Delta`]s in. One file per protocol; no I/O, no clock.
 
 mod anthropic_messages;
+mod control;
 mod decoder;
 mod fault;
 mod gemini;
@@ -28,7 +29,7 @@ pub use self::{
 };
 pub use crate::config::plan::Dialect;
 use crate::{
-    config::plan::{Authorization, Target},
+    config::plan::{Authorization, Generation, Target},
     framing::Framing,
     prompt::Question,
     units::Tokens,
@@ -138,7 +139,13 @@ impl Dialect {
     }
 
     /// The body of a request, with the target's `body` merged in.
-    pub fn body(self, target: &Target, question: &Question, max_tokens: Tokens) -> Bytes {
+    pub fn body(
+        self,
+        target: &Target,
+        question: &Question,
+        max_tokens: Tokens,
+        generation: &Generation,
+    ) -> Bytes {
         let mut body = match self {
             Self::OpenaiChat => openai_chat::body(target, question, max_tokens),
             Self::OpenaiCompletions => openai_completions::body(target, question, max_tokens),
@@ -151,6 +158,7 @@ impl Dialect {
             Self::TritonGenerate => triton_generate::body(question, max_tokens),
             Self::Gemini => gemini::body(question, max_tokens),
         };
+        merge(&mut body, &control::fields(self, target.reasoning, generation));
         merge(&mut body, &target.body);
         Value::Object(body).to_string().into()
     }

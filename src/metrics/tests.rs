@@ -9,8 +9,8 @@ use super::*;
 use crate::{
     calendar::Calendar,
     config::plan::{
-        Alert, Connection, Dialect, HttpVersion, Price, Probe, Reach, Slo, Step, Target, TextMode, Timeouts,
-        Withheld,
+        Alert, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
+        TextMode, Timeouts, Withheld,
     },
     load::Volume,
     measure::Measurement,
@@ -45,6 +45,7 @@ fn edited(
         http: HttpVersion::Http1,
         reach: Reach::default(),
         max_tokens_field: "max_tokens",
+        reasoning: None,
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,
         tokenizer: None,
@@ -75,6 +76,7 @@ fn edited(
             cache: Cache::Bust,
         },
         max_tokens: Tokens(64),
+        generation: Generation::default(),
         timeouts: Timeouts::default(),
         expect: None,
         budget: None,

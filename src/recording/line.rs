@@ -35,6 +35,8 @@ pub(super) struct Line {
     pub(super) model: String,
     pub(super) concurrency: u32,
     pub(super) number: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) request_id: Option<String>,
     pub(super) warmup: bool,
     pub(super) timeouts: LineTimeouts,
     pub(super) slo: LineSlo,
@@ -166,6 +168,7 @@ impl Line {
             model: secrets.mask_text(&series.target.model, &mut masked),
             concurrency: series.step.users,
             number: record.number,
+            request_id: record.id.map(|id| id.to_string()),
             warmup: record.warmup,
             timeouts: LineTimeouts::of(series.probe.timeouts),
             slo: LineSlo::of(&series.step.slo),

@@ -10,6 +10,7 @@ use super::line::{How, Line, LineEnd, LineExpect, LineHead, LineSlo, LineTimeout
 use crate::{
     config::plan::{Dialect, SeriesKey, Slo, TextMode, Timeouts, TtftFrom},
     expect::Expect,
+    identity::RequestId,
     measure::Measurement,
     outcome::{Ended, Failure, Outcome},
     record::{ConnectionState, Record},
@@ -92,6 +93,7 @@ impl Line {
             Ok(at)
         };
         let mut record = Record::new(self.number, self.warmup, intended);
+        record.id = self.request_id.map(|id| request_id(&id)).transpose()?;
         if let Some(head) = self.head {
             record.timeline.headers = Some(in_order("the head", since_start(head.at_ns)?)?);
             tape.head(&head.read()?);
@@ -174,6 +176,10 @@ fn after(from: Instant, ns: u64) -> Result<Instant, String> {
 
 fn name(text: &str) -> Result<Name, String> {
     Name::new(text).map_err(str::to_owned)
+}
+
+fn request_id(text: &str) -> Result<RequestId, String> {
+    RequestId::parse(text).ok_or_else(|| "a request_id that is no UUID".into())
 }
 
 fn outcome(text: &str) -> Result<Outcome, String> {

@@ -2,7 +2,7 @@
 
 use llm_probe_exporter::{
     config::{
-        plan::{Authorization, Connection, HttpVersion, Reach, Target, TextMode},
+        plan::{Authorization, Connection, Generation, HttpVersion, Reach, Target, TextMode},
         secret::Secret,
     },
     dialect::Dialect,
@@ -23,6 +23,7 @@ fn target(api: Dialect, url: &str) -> Target {
         http: HttpVersion::Http1,
         reach: Reach::default(),
         max_tokens_field: "max_tokens",
+        reasoning: None,
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,
         tokenizer: None,
@@ -40,7 +41,13 @@ fn body(api: Dialect, system: Option<&str>, cache: Cache) -> Value {
         user: "Why?".into(),
         cache,
     };
-    serde_json::from_slice(&api.body(&target(api, "http://h"), &question, Tokens(64))).unwrap()
+    serde_json::from_slice(&api.body(
+        &target(api, "http://h"),
+        &question,
+        Tokens(64),
+        &Generation::default(),
+    ))
+    .unwrap()
 }
 
 #[test]

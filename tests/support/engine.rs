@@ -13,9 +13,11 @@ use llm_probe_exporter::{
     burst::Burst,
     client::Client,
     config::plan::{
-        Connection, Dialect, HttpVersion, Probe, Reach, Series, Slo, Step, Target, TextMode, Timeouts,
+        Connection, Dialect, Generation, HttpVersion, Probe, Reach, Series, Slo, Step, Target, TextMode,
+        Timeouts,
     },
     gate::Gate,
+    identity::{Headers, RequestId},
     lag::Lag,
     load::Volume,
     outcome::{Failure, Outcome},
@@ -73,6 +75,7 @@ pub(crate) fn target(address: SocketAddr) -> Target {
         http: HttpVersion::Http1,
         reach: Reach::default(),
         max_tokens_field: "max_tokens",
+        reasoning: None,
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,
         tokenizer: None,
@@ -110,6 +113,7 @@ pub(crate) fn endpoint_behind(target: &Target, gate: Gate) -> Arc<Endpoint> {
         dialect: target.api,
         text_mode: target.text_mode,
         gate,
+        identity: Headers::default(),
         recording: None,
     })
 }
@@ -123,9 +127,13 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
     .question(0, 0);
     Request {
         number: 0,
+        id: RequestId::new(fastrand::u128(..)),
+        probe: Name::new("probe").unwrap(),
         warmup: false,
         intended: Instant::now(),
-        body: endpoint.dialect.body(target, &question, Tokens(64)),
+        body: endpoint
+            .dialect
+            .body(target, &question, Tokens(64), &Generation::default()),
         timeouts,
         keep_text: false,
         in_flight: Arc::default(),
@@ -230,6 +238,7 @@ pub(crate) fn probe(target: Target) -> Probe {
             cache: Cache::Bust,
         },
         max_tokens: Tokens(64),
+        generation: Generation::default(),
         timeouts: PATIENT,
         expect: None,
         budget: None,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{Context, Targets, calendars, expects, labels, prompts, protection, slos};
+use super::{Context, Targets, calendars, expects, generations, labels, prompts, protection, slos};
 use crate::{
     config::{
         plan::{Probe, Step, Target, Timeouts},
@@ -61,6 +61,7 @@ pub(super) fn probe(
     let timeouts = timeouts(&item.timeouts, of, report);
     slos::warn_of_unreachable(&item, &timeouts, report);
     let max_tokens = Tokens(item.max_tokens.value().map_or(MAX_TOKENS, |tokens| tokens.get()));
+    let generation = generations::generation(&item, max_tokens, &targets, report);
     let expect = expects::expect(&item.expect, max_tokens, report);
     let budget = protection::budget(&item.budget, report);
     let labels = labels::values(&raw.value.labels, of, context);
@@ -76,6 +77,7 @@ pub(super) fn probe(
         warmup: item.warmup.value().copied().unwrap_or(0),
         prompt: prompt?,
         max_tokens,
+        generation,
         timeouts,
         expect,
         budget,

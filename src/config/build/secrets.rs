@@ -37,6 +37,11 @@ const OWN_HEADERS: &[(&str, &str)] = &[
 ];
 const OWN: &str = "remove it";
 
+/// Whether the client sets the header `name`, in lower case, itself.
+pub(super) fn is_own_header(name: &str) -> bool {
+    OWN_HEADERS.iter().any(|(own, _)| *own == name)
+}
+
 /// The credentials and how they are sent; `None` when its credentials cannot be had.
 pub(super) fn authorization(
     given: &At<items::Authorization>,

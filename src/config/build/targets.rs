@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Context, labels, protection, reach, require, secrets, vocabularies};
+use super::{Context, generations, labels, protection, reach, require, secrets, vocabularies};
 use crate::{
     config::{
         plan::{Connection, Dialect, HttpVersion, Price, Target},
@@ -123,6 +123,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
             .max_tokens_field
             .value()
             .map_or("max_tokens", |field| field.0),
+        reasoning: generations::reasoning(&item.reasoning, api, report),
         body,
         text_mode: item.text_mode.value().copied().unwrap_or_default(),
         tokenizer: vocabularies::tokenizer(&item.tokenizer, context),

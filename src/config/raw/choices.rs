@@ -7,7 +7,10 @@ use super::{
 use crate::{
     budget::Per,
     config::{
-        plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TlsVersion, TtftFrom, Withheld},
+        plan::{
+            Alert, Connection, Dialect, HttpVersion, Reasoning, TextMode, Thinking, TlsVersion, TtftFrom,
+            Withheld,
+        },
         problem::meant_or_any,
         report::Report,
     },
@@ -30,6 +33,10 @@ choice!(TextMode {
     Self::Auto.as_str() => Self::Auto,
     Self::Delta.as_str() => Self::Delta,
     Self::Cumulative.as_str() => Self::Cumulative,
+});
+choice!(Thinking {
+    Self::Off.as_str() => Self::Off,
+    Self::On.as_str() => Self::On,
 });
 choice!(Connection {
     Self::New.as_str() => Self::New,
@@ -80,6 +87,16 @@ impl Read for Dialect {
         let choices: Vec<_> = Self::ALL
             .iter()
             .map(|dialect| (dialect.as_str(), *dialect))
+            .collect();
+        choose(node, thing, &choices, report)
+    }
+}
+
+impl Read for Reasoning {
+    fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
+        let choices: Vec<_> = Self::ALL
+            .iter()
+            .map(|reasoning| (reasoning.as_str(), *reasoning))
             .collect();
         choose(node, thing, &choices, report)
     }

@@ -5,13 +5,16 @@ use std::num::{NonZeroU32, NonZeroU64};
 use super::{
     Entry, Node, Value,
     choices::MaxTokensField,
-    leaves::{Amount, Body, Hidden, Reference, Rest, Share, Wait},
+    leaves::{Amount, Body, HeaderOrNone, Hidden, Reference, Rest, Share, Wait},
     reading::{At, Field, Item, Named, Read, entries, field, item, wrong},
 };
 use crate::{
     budget::Per,
     config::{
-        plan::{Alert, Connection, Dialect, HttpVersion, TextMode, TlsVersion, TtftFrom, Withheld},
+        plan::{
+            Alert, Connection, Dialect, HttpVersion, Reasoning, TextMode, Thinking, TlsVersion, TtftFrom,
+            Withheld,
+        },
         report::Report,
     },
     outcome::Failure,
@@ -43,6 +46,15 @@ item! {
         labels: Vec<At<String>>,
         max_in_flight: NonZeroU32,
         user_agent: String,
+        identity: Identity,
+    }
+}
+
+item! {
+    Identity {
+        probe_id: HeaderOrNone,
+        request_id: HeaderOrNone,
+        traceparent: bool,
     }
 }
 
@@ -60,6 +72,7 @@ item! {
         proxy: Proxy,
         unix_socket: String,
         max_tokens_field: MaxTokensField,
+        reasoning: Reasoning,
         body: Body,
         text_mode: TextMode,
         tokenizer: Tokenizer,
@@ -221,6 +234,9 @@ item! {
         warmup: u32,
         prompt: Prompt,
         max_tokens: NonZeroU64,
+        min_tokens: NonZeroU64,
+        ignore_eos: bool,
+        thinking: Thinking,
         timeouts: Timeouts,
         expect: Expect,
         slo: Slo,
@@ -329,6 +345,9 @@ impl Item for Defaults {
         "warmup",
         "prompt",
         "max_tokens",
+        "min_tokens",
+        "ignore_eos",
+        "thinking",
         "timeouts",
         "expect",
         "slo",
@@ -373,6 +392,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`tls`", Tls::KEYS),
     ("`proxy`", Proxy::KEYS),
     ("`global`", Global::KEYS),
+    ("`identity`", Identity::KEYS),
     ("the outermost level", File::KEYS),
     ("a header", Header::KEYS),
     ("a step of a `ladder`", Step::KEYS),

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderName;
 use serde_json::{Map, Number};
 
 use super::{
@@ -85,6 +86,28 @@ impl Read for bool {
             return Some(value);
         }
         wrong(node, thing, "`true` or `false`", "write one of these", report);
+        None
+    }
+}
+
+/// The name of a header, or `false` where it is not to be sent.
+#[derive(Clone)]
+pub(in crate::config) struct HeaderOrNone(pub(in crate::config) Option<HeaderName>);
+
+impl Read for HeaderOrNone {
+    fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
+        report.permit(node.id);
+        match &node.value {
+            Value::Bool(false) => return Some(Self(None)),
+            Value::Text(text) => {
+                if let Ok(name) = HeaderName::from_bytes(text.as_bytes()) {
+                    return Some(Self(Some(name)));
+                }
+            }
+            _ => {}
+        }
+        let mend = "write a name such as `X-Probe-Id`, or `false`";
+        wrong(node, thing, "the name of an HTTP header", mend, report);
         None
     }
 }
