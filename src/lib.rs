@@ -6,7 +6,8 @@
 //!
 //! A file says what to ask whom, how often ([`config`]); it becomes a validated [`config::plan`]. The
 //! [`supervisor`] lets each probe's bursts become due at each of its targets ([`schedule`]), one at a time
-//! where they would measure one another. A due [`burst`] of a certain shape ([`load`]) asks something
+//! where they would measure one another: at a fixed rate, or by a [`rhythm`] of the wall clock ([`cron`], replicas),
+//! inside the windows of a [`calendar`], and while nobody holds them back ([`pause`]). A due [`burst`] of a certain shape ([`load`]) asks something
 //! ([`prompt`]) with N concurrent requests.
 //!
 //! Before it begins, [`protection`] asks whether it may: whether it fits what its probe and its target may use in
@@ -39,8 +40,8 @@
 //!
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and the outside
 //!   crates that matter have their homes listed there.
-//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `schedule`, `load`, `budget`, `backoff`, `busy` and the
-//!   engine of `sim`
+//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
+//!   `budget`, `backoff`, `busy` and the engine of `sim`
 //!   hold no clock and do no I/O: instants are passed in.
 //! - Measuring has a [`runtime`] of its own.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.

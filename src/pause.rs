@@ -104,7 +104,7 @@ impl PauseSwitch {
             Ok(Ok((Err(error), _))) if is_absent(&error) => self.change(|holds| holds.file = None),
             // It may be there or not: what was known last holds.
             Ok(Ok((Err(error), file))) => {
-                tracing::warn!(file = %file.display(), %error, "cannot look for the pause file")
+                tracing::warn!(file = %file.display(), %error, "cannot look for the pause file");
             }
             Ok(Err(error)) => tracing::warn!(%error, "cannot look for the pause file"),
             Err(_) => tracing::warn!("the file system of the pause file does not answer"),

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::cron::Cron;
+use crate::{cron::Cron, units::Name};
 
 /// Which of several exporters with the same configuration this is: of the bursts that are due it fires those whose
 /// number leaves its index when divided by the total.
@@ -51,7 +51,7 @@ enum Beat {
     /// Burst n is due at `phase + n × every`.
     Every { phase: f64, every: f64 },
     /// Bursts have the numbers that [`Cron::number`] gives.
-    Cron(Cron),
+    Cron(Box<Cron>),
 }
 
 /// Occurrences that are looked through for one that this replica fires: where a clock is turned back, numbers repeat.
@@ -69,7 +69,7 @@ impl Rhythm {
 
     pub fn cron(cron: Cron, replica: Replica) -> Self {
         Self {
-            beat: Beat::Cron(cron),
+            beat: Beat::Cron(Box::new(cron)),
             replica,
         }
     }
@@ -143,6 +143,28 @@ impl Rhythm {
 )]
 fn floor(number: f64) -> i64 {
     number.floor() as i64
+}
+
+/// How long after the schedule is armed a probe fires first at a target: anything below `every` and a
+/// minute, the same after each start and reload.
+pub fn phase(probe: &Name, target: &Name, every: Duration) -> Duration {
+    let span = every.min(Duration::from_mins(1));
+    let hash = fnv1a(
+        [probe.as_str(), "\0", target.as_str()]
+            .into_iter()
+            .flat_map(str::bytes),
+    );
+    span.mul_f64((hash >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
+/// FNV-1a with a final mix: stable over releases, which std's hasher does not promise.
+fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ (hash >> 33)
 }
 
 #[cfg(test)]
@@ -264,5 +286,30 @@ mod tests {
         assert_eq!(Replica::new(2, 2), None);
         assert_eq!(Replica::new(0, 0), None);
         assert_eq!(Replica::new(0, 1), Some(Replica::default()));
+    }
+
+    #[test]
+    fn first_bursts_are_spread_and_stable() {
+        let name = |text: &str| Name::new(text).unwrap();
+        let phases: Vec<_> = (0..1000)
+            .map(|n| {
+                phase(
+                    &name("probe"),
+                    &name(&format!("target-{n}")),
+                    Duration::from_mins(5),
+                )
+            })
+            .collect();
+        assert!(phases.iter().all(|phase| *phase < Duration::from_mins(1)));
+        for quarter in 0..4 {
+            let within = phases
+                .iter()
+                .filter(|phase| (**phase / 15).as_secs() == quarter)
+                .count();
+            assert!((200..300).contains(&within), "{within} in quarter {quarter}");
+        }
+        let again = phase(&name("probe"), &name("target-0"), Duration::from_mins(5));
+        assert_eq!(phases.first(), Some(&again));
+        assert!(phase(&name("a"), &name("b"), Duration::from_mins(1) / 60) < Duration::from_mins(1) / 60);
     }
 }

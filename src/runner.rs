@@ -1,9 +1,12 @@
 //! One probe at one target: waits until a burst is due, for its turn and its places, fires it, and counts what
 //! was due and not fired.
 
+mod firing;
+mod waits;
+
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -12,22 +15,21 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::waits::Waits;
 use crate::{
     burst::Burst,
-    clock::unix_now,
     config::plan::{Probe, Series, Target},
     lag::Lag,
     metrics::SeriesMetrics,
     outcome::{Outcome, Skip},
-    pause::{Holds, PauseSwitch},
+    pause::PauseSwitch,
     protection::{Admitted, Brake, Guarded, Spending},
     request::Endpoint,
     rhythm::Replica,
-    schedule::{Due, Now, Schedule, Step, Timing, phase},
     summary::{Judged, Summary},
     units::Seconds,
 };
@@ -97,131 +99,6 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Fires bursts for as long as it is let. With `at_once` the first one is due when the schedule is armed.
-    pub async fn keep_firing(self: Arc<Self>, at_once: bool) {
-        let mut schedule = Schedule::new(self.timing(), now(), at_once, fastrand::f64());
-        let mut announced = None;
-        let mut paused = self.pause.watch();
-        // Why due times passed of which nothing was told when they came.
-        let mut missed_by = Skip::Late;
-        loop {
-            let holds = paused.borrow_and_update().is_any();
-            let step = schedule.step(now(), holds, missed_by, fastrand::f64());
-            self.announce(&schedule, now(), &mut announced);
-            match step {
-                Step::Wait(until) => tokio::select! {
-                    biased;
-                    () = self.drain.cancelled() => return,
-                    _ = paused.changed() => {}
-                    () = sleep_until(until) => {}
-                },
-                Step::Fire(due) => {
-                    missed_by = self.fire(due, &mut schedule, &mut announced).await;
-                    if self.drain.is_cancelled() {
-                        return;
-                    }
-                }
-                step => self.told(step),
-            }
-        }
-    }
-
-    fn timing(&self) -> Timing {
-        let probe = &self.probe;
-        Timing {
-            every: probe.every,
-            jitter: probe.jitter,
-            cron: probe.cron.clone(),
-            calendar: probe.calendar.clone(),
-            replica: self.replica,
-            phase: phase(&probe.name, &self.target.name, probe.every),
-        }
-    }
-
-    /// Tells what the schedule does beside firing and waiting.
-    fn told(&self, step: Step) {
-        match step {
-            Step::Open => self.tell_all(|| What::Armed),
-            Step::Close(skip) => self.tell_all(|| What::Disarmed(skip)),
-            Step::Skip(skip, bursts) => self.skip_round(skip, bursts),
-            Step::Fire(_) | Step::Wait(_) => {}
-        }
-    }
-
-    /// Fires a round that is due, unless it waits too long for its turn or somebody holds it back, and lets the
-    /// schedule go on meanwhile. Says for what the next ones missed their time, if they did.
-    async fn fire(&self, due: Due, schedule: &mut Schedule, announced: &mut Option<Announced>) -> Skip {
-        // The file may have come since it was looked for last.
-        self.pause.look(&self.blocking).await;
-        let cancel = self.abort.child_token();
-        let turn = match self.turn(Some(due.at + self.probe.every), &cancel).await {
-            Ok(_) if self.pause.is_on() => {
-                self.skip_round(Skip::Paused, 1);
-                return Skip::Paused;
-            }
-            Ok(turn) => turn,
-            Err(skip) => {
-                self.skip_round(skip, 1);
-                return skip;
-            }
-        };
-        self.announce(schedule, now(), announced);
-        let waits = Waits::since(due.at);
-        let mut paused = self.pause.watch();
-        let mut round = std::pin::pin!(self.round(due.at, turn, Some(&waits), &cancel));
-        loop {
-            let holds = paused.borrow_and_update().is_any();
-            if holds {
-                // Requests that are dropped close their connections at once.
-                cancel.cancel();
-            }
-            // A burst that is due finds the last one running by the endpoint's doing only if that one
-            // would still be running had it not waited for its turn and its places.
-            let now = now();
-            let waited = waits.so_far();
-            let until = match schedule.step(now.before(waited), holds, Skip::Late, fastrand::f64()) {
-                Step::Wait(until) => until + waited,
-                Step::Fire(_) => {
-                    // Nothing is due any more in a drain.
-                    if !self.drain.is_cancelled() {
-                        self.skip_round(Skip::Overlap, 1);
-                    }
-                    now.instant
-                }
-                step => {
-                    if !self.drain.is_cancelled() {
-                        self.told(step);
-                    }
-                    now.instant
-                }
-            };
-            self.announce(schedule, now.before(waited), announced);
-            tokio::select! {
-                biased;
-                () = &mut round => break,
-                () = self.drain.cancelled() => {
-                    let mut paused = self.pause.watch();
-                    tokio::select! {
-                        biased;
-                        () = round.as_mut() => return Skip::Drain,
-                        // A kill switch kills in a drain, too.
-                        _ = paused.wait_for(Holds::is_any) => {}
-                    }
-                    cancel.cancel();
-                    round.await;
-                    return Skip::Drain;
-                }
-                _ = paused.changed() => {}
-                () = sleep_until(until) => {}
-            }
-        }
-        if waits.so_far() >= self.probe.every {
-            waits.reason()
-        } else {
-            Skip::Late
-        }
-    }
-
     /// Fires one burst of each step now, however long it waits for its turn and its places.
     pub async fn fire_once(self: Arc<Self>) {
         let cancel = self.abort.child_token();
@@ -389,21 +266,6 @@ impl Runner {
         self.tell(step, What::Ended(Arc::new(summary), cancel.is_cancelled()));
     }
 
-    /// Tells when the next burst is due and which interval is in force, where that has changed.
-    fn announce(&self, schedule: &Schedule, now: Now, announced: &mut Option<Announced>) {
-        let next = Announced {
-            due: schedule.next_due().map(|due| (due * 1e3).round() as i64),
-            is_paused: self.pause.is_on(),
-        };
-        if *announced == Some(next) {
-            return;
-        }
-        *announced = Some(next);
-        let due = schedule.next_fired(now, next.is_paused);
-        let interval = schedule.interval(now);
-        self.tell_all(|| What::NextDue(due, interval));
-    }
-
     fn skip_round(&self, skip: Skip, bursts: u32) {
         self.tell_all(|| What::Skipped(skip, bursts));
     }
@@ -422,76 +284,5 @@ impl Runner {
                 what,
             })
             .ok();
-    }
-}
-
-/// The clocks now.
-fn now() -> Now {
-    Now {
-        instant: Instant::now(),
-        unix: unix_now(),
-    }
-}
-
-/// Of what the next due time was told last.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Announced {
-    /// In milliseconds, so that a clock that drifts tells nothing new.
-    due: Option<i64>,
-    is_paused: bool,
-}
-
-/// How long a round has waited for what is ours to give: its turn and its places.
-#[derive(Debug)]
-struct Waits(Mutex<Waited>);
-
-#[derive(Clone, Copy, Debug)]
-struct Waited {
-    turn: Duration,
-    places: Duration,
-    /// It waits for places now.
-    since: Option<Instant>,
-}
-
-impl Waits {
-    /// A round that was due at `due` has its turn now.
-    fn since(due: Instant) -> Self {
-        Self(Mutex::new(Waited {
-            turn: due.elapsed(),
-            places: Duration::ZERO,
-            since: None,
-        }))
-    }
-
-    fn begin(&self) {
-        self.lock().since = Some(Instant::now());
-    }
-
-    fn end(&self) {
-        let mut waited = self.lock();
-        let wait = waited
-            .since
-            .take()
-            .map_or(Duration::ZERO, |since| since.elapsed());
-        waited.places += wait;
-    }
-
-    fn so_far(&self) -> Duration {
-        let Waited { turn, places, since } = *self.lock();
-        turn + places + since.map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
-    /// What the next burst missed its time for, if it did.
-    fn reason(&self) -> Skip {
-        let Waited { turn, places, .. } = *self.lock();
-        if places > turn {
-            Skip::InFlight
-        } else {
-            Skip::TargetBusy
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waited> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     cron::Cron,
     outcome::Skip,
     rhythm::{Replica, Rhythm},
-    units::{Name, Ratio},
+    units::Ratio,
 };
 
 /// The clocks are compared again after this long at the latest: only then is a wall clock that was set noticed.
@@ -65,7 +65,7 @@ pub struct Timing {
     pub cron: Option<Cron>,
     pub calendar: Calendar,
     pub replica: Replica,
-    /// See [`phase`].
+    /// See [`crate::rhythm::phase`].
     pub phase: Duration,
 }
 
@@ -102,8 +102,9 @@ pub struct Schedule {
     armed: Instant,
     ahead: f64,
     span: Span,
-    /// Why no bursts are fired, as was told last; at first nothing was.
-    told: Option<Option<Skip>>,
+    told: Told,
+    /// How often [`Self::next`] was moved on.
+    moves: u64,
 }
 
 /// The times at which bursts are regularly due.
@@ -113,7 +114,15 @@ enum Times {
     /// [`Schedule::next`].
     Rate { first: Instant, next: u32 },
     /// By the wall clock. `last` is when [`Schedule::next`] is due without jitter.
-    Wall { rhythm: Rhythm, last: f64 },
+    Wall { rhythm: Box<Rhythm>, last: f64 },
+}
+
+/// What was told last of whether bursts are fired.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Told {
+    Nothing,
+    Open,
+    Closed(Skip),
 }
 
 /// From when to when the calendar stays as it is.
@@ -135,7 +144,7 @@ impl Schedule {
         } = timing;
         let times = match &timing.cron {
             Some(cron) => Times::Wall {
-                rhythm: Rhythm::cron(cron.clone(), replica),
+                rhythm: Box::new(Rhythm::cron(cron.clone(), replica)),
                 last: now.unix,
             },
             None if replica.is_alone() => Times::Rate {
@@ -143,7 +152,7 @@ impl Schedule {
                 next: 0,
             },
             None => Times::Wall {
-                rhythm: Rhythm::every(every, phase, replica),
+                rhythm: Box::new(Rhythm::every(every, phase, replica)),
                 last: now.unix,
             },
         };
@@ -153,7 +162,8 @@ impl Schedule {
             armed: now.instant,
             ahead: now.unix,
             span: Span::of(&timing.calendar, now.unix),
-            told: None,
+            told: Told::Nothing,
+            moves: 0,
             timing,
         };
         schedule.advance(now, random);
@@ -175,8 +185,9 @@ impl Schedule {
         self.compare_clocks(now, random);
         let due = self.next.filter(|due| due.at <= now.instant);
         let closed = self.closed(due.map_or(now.unix, |due| due.unix.max(now.unix)), is_paused);
-        if self.told != Some(closed) {
-            self.told = Some(closed);
+        let telling = closed.map_or(Told::Open, Told::Closed);
+        if self.told != telling {
+            self.told = telling;
             return closed.map_or(Step::Open, Step::Close);
         }
         let Some(due) = due else {
@@ -198,9 +209,9 @@ impl Schedule {
         }
     }
 
-    /// The burst that is due next, whether it will be fired or not.
-    pub fn next_due(&self) -> Option<f64> {
-        self.next.map(|due| due.unix)
+    /// Which burst is due next, counted from the first, whether it will be fired or not.
+    pub fn next_number(&self) -> Option<u64> {
+        self.next.map(|_| self.moves)
     }
 
     /// When the next burst is due that will be fired as far as is known; `None` while somebody holds them back.
@@ -277,6 +288,7 @@ impl Schedule {
 
     /// To the burst after the next one.
     fn advance(&mut self, now: Now, random: f64) {
+        self.moves += 1;
         let Timing { every, jitter, .. } = &self.timing;
         let late = every.mul_f64(jitter.get() * random.clamp(0.0, 1.0));
         self.next = match &mut self.times {
@@ -302,6 +314,7 @@ impl Schedule {
     /// Where the burst after the next one is due already, passes over all but the last one that is, without
     /// jitter: how many those are. What was slept through is not made up for.
     fn pass_over(&mut self, now: Now) -> Option<u32> {
+        self.moves += 1;
         let every = self.timing.every;
         match &mut self.times {
             Times::Rate { first, next } => {
@@ -340,28 +353,6 @@ impl Span {
     }
 }
 
-/// How long after the schedule is armed a probe fires first at a target: anything below `every` and a
-/// minute, the same after each start and reload.
-pub fn phase(probe: &Name, target: &Name, every: Duration) -> Duration {
-    let span = every.min(Duration::from_mins(1));
-    let hash = fnv1a(
-        [probe.as_str(), "\0", target.as_str()]
-            .into_iter()
-            .flat_map(str::bytes),
-    );
-    span.mul_f64((hash >> 11) as f64 / (1_u64 << 53) as f64)
-}
-
-/// FNV-1a with a final mix: stable over releases, which std's hasher does not promise.
-fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
-    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    hash ^= hash >> 33;
-    hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^ (hash >> 33)
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::time::sleep_until;
@@ -391,8 +382,8 @@ mod tests {
         }
     }
 
-    fn cron(text: &str) -> Option<Cron> {
-        Some(Cron::new(text, paris()).unwrap())
+    fn cron(text: &str) -> Cron {
+        Cron::new(text, paris()).unwrap()
     }
 
     /// What a schedule does for a while, by the clocks of the simulated runtime.
@@ -518,7 +509,7 @@ mod tests {
             ..timing(MINUTE)
         };
         let by_cron = Timing {
-            cron: cron("* * * * *"),
+            cron: Some(cron("* * * * *")),
             calendar: calendar.clone(),
             ..timing(MINUTE)
         };
@@ -559,7 +550,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_replicas_share_a_demo_day() {
-        for by_cron in [None, cron("*/5 8-18 * * Mon-Fri")] {
+        for by_cron in [None, Some(cron("*/5 8-18 * * Mon-Fri"))] {
             let mut all = Vec::new();
             for index in 0..2 {
                 let replica = Replica::new(index, 2).unwrap();
@@ -607,7 +598,7 @@ mod tests {
     async fn a_wall_clock_that_is_set_is_followed() {
         for hours in [-7.0, 5.0] {
             let timing = Timing {
-                cron: cron("0 * * * *"),
+                cron: Some(cron("0 * * * *")),
                 ..timing(MINUTE * 60)
             };
             let mut day = Day::begins("2026-11-24T10:30:00Z", timing);
@@ -643,7 +634,7 @@ mod tests {
             MINUTE * 3
         );
         let weekdays = || Timing {
-            cron: cron("*/5 8-18 * * Mon-Fri"),
+            cron: Some(cron("*/5 8-18 * * Mon-Fri")),
             ..timing(MINUTE * 5)
         };
         assert_eq!(interval("2026-11-27T17:51+01:00", weekdays()), MINUTE * 5);
@@ -651,30 +642,5 @@ mod tests {
             interval("2026-11-28T17:51+01:00", weekdays()),
             Duration::from_hours(61) + MINUTE * 5
         );
-    }
-
-    #[test]
-    fn first_bursts_are_spread_and_stable() {
-        let name = |text: &str| Name::new(text).unwrap();
-        let phases: Vec<_> = (0..1000)
-            .map(|n| {
-                phase(
-                    &name("probe"),
-                    &name(&format!("target-{n}")),
-                    Duration::from_mins(5),
-                )
-            })
-            .collect();
-        assert!(phases.iter().all(|phase| *phase < MINUTE));
-        for quarter in 0..4 {
-            let within = phases
-                .iter()
-                .filter(|phase| (**phase / 15).as_secs() == quarter)
-                .count();
-            assert!((200..300).contains(&within), "{within} in quarter {quarter}");
-        }
-        let again = phase(&name("probe"), &name("target-0"), Duration::from_mins(5));
-        assert_eq!(phases.first(), Some(&again));
-        assert!(phase(&name("a"), &name("b"), MINUTE / 60) < MINUTE / 60);
     }
 }

@@ -89,8 +89,14 @@ impl App {
             .route("/metrics", get(metrics))
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
-            .route("/-/pause", post(|app| switch(app, true)))
-            .route("/-/resume", post(|app| switch(app, false)))
+            .route(
+                "/-/pause",
+                post(|State(app): State<Self>| async move { app.switch(true) }),
+            )
+            .route(
+                "/-/resume",
+                post(|State(app): State<Self>| async move { app.switch(false) }),
+            )
             .route(
                 "/static/page.css",
                 page_only(("text/css; charset=utf-8", include_str!("page.css"))),
@@ -101,6 +107,23 @@ impl App {
             )
             .layer(CompressionLayer::new().compress_when(SizeAbove::new(1024)))
             .with_state(self)
+    }
+
+    /// Moves the kill switch, and says what holds then.
+    fn switch(&self, hold: bool) -> (StatusCode, String) {
+        let Switch { pause, lifecycle } = &self.0.switch;
+        if !lifecycle {
+            let why = "pausing over HTTP is off; start the exporter with --web.enable-lifecycle\n";
+            return (StatusCode::FORBIDDEN, why.to_owned());
+        }
+        pause.post(hold);
+        let holds = pause.holds();
+        let said = if holds.is_any() {
+            format!("paused: {holds}\n")
+        } else {
+            "resumed\n".to_owned()
+        };
+        (StatusCode::OK, said)
     }
 }
 
@@ -138,23 +161,6 @@ async fn healthy(State(App(app)): State<App>) -> (StatusCode, &'static str) {
             "the measuring runtime has made no progress for a minute\n",
         )
     }
-}
-
-/// Moves the kill switch, and says what holds then.
-async fn switch(State(App(app)): State<App>, hold: bool) -> (StatusCode, String) {
-    let Switch { pause, lifecycle } = &app.switch;
-    if !lifecycle {
-        let why = "pausing over HTTP is off; start the exporter with --web.enable-lifecycle\n";
-        return (StatusCode::FORBIDDEN, why.to_owned());
-    }
-    pause.post(hold);
-    let holds = pause.holds();
-    let said = if holds.is_any() {
-        format!("paused: {holds}\n")
-    } else {
-        "resumed\n".to_owned()
-    };
-    (StatusCode::OK, said)
 }
 
 async fn ready(State(App(app)): State<App>) -> (StatusCode, &'static str) {

@@ -167,16 +167,16 @@ pub(super) fn never_due(
     let windows = item.windows.given().map(|windows| windows.key);
     let pauses = item.pauses.given().map(|pauses| pauses.key);
     let closing = windows.or(pauses);
-    if let (Some(cron), Some(given)) = (cron, item.cron.given()) {
-        if cron.after(now).is_none_or(|first| first > now + YEAR) {
-            let what = format!(
-                "{} is {}, which does not occur within a year",
-                given.thing,
-                shown(&given.value)
-            );
-            report.problem(given.id, what, "write days that there are each year");
-            return;
-        }
+    let by_cron = cron.zip(item.cron.given());
+    let is_never = |cron: &Cron| cron.after(now).is_none_or(|first| first > now + YEAR);
+    if let Some((_, given)) = by_cron.filter(|(cron, _)| is_never(cron)) {
+        let what = format!(
+            "{} is {}, which does not occur within a year",
+            given.thing,
+            shown(&given.value)
+        );
+        report.problem(given.id, what, "write days that there are each year");
+        return;
     }
     let Some(closing) = closing else {
         return;
@@ -191,7 +191,7 @@ pub(super) fn never_due(
         report.problem(closing, what, mend);
         return;
     }
-    if let (Some(cron), Some(given)) = (cron, item.cron.given()) {
+    if let Some((cron, given)) = by_cron {
         let is_ever = calendar
             .openings(now, now + YEAR)
             .any(|(from, to)| cron.after(from - 1.0).is_some_and(|due| due < to));
