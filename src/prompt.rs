@@ -19,7 +19,64 @@ pub enum Source {
     /// Lines of a file, at least one, asked in turn.
     Lines(Vec<String>),
     /// Common English words, about one token each in the tokenizers in use.
-    Synthetic(Tokens),
+    Synthetic(Length),
+}
+
+/// How many tokens a synthetic prompt has; drawn anew for each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    Fixed(Tokens),
+    /// Each number from the first to the last is as likely.
+    Uniform(Tokens, Tokens),
+    /// At least 1, and at most four deviations above the mean.
+    Normal {
+        mean: Tokens,
+        deviation: Tokens,
+    },
+}
+
+impl Length {
+    /// How many deviations from the mean the longest prompt is: one draw in 30 000 would be longer.
+    const FARTHEST: u64 = 4;
+
+    /// The longest prompt there can be.
+    pub const fn most(self) -> Tokens {
+        match self {
+            Self::Fixed(tokens) | Self::Uniform(_, tokens) => tokens,
+            Self::Normal { mean, deviation } => {
+                Tokens(mean.0.saturating_add(deviation.0.saturating_mul(Self::FARTHEST)))
+            }
+        }
+    }
+
+    /// The length of many prompts, on average.
+    pub fn mean(self) -> f64 {
+        match self {
+            Self::Fixed(tokens) => tokens.0 as f64,
+            Self::Uniform(from, to) => f64::midpoint(from.0 as f64, to.0 as f64),
+            Self::Normal { mean, .. } => mean.0 as f64,
+        }
+    }
+
+    fn draw(self, random: &mut fastrand::Rng) -> u64 {
+        match self {
+            Self::Fixed(tokens) => tokens.0,
+            Self::Uniform(from, to) => random.u64(from.0..=to.0.max(from.0)),
+            Self::Normal { mean, deviation } => {
+                // Box and Muller's transform; the logarithm is of a number above 0.
+                let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
+                let normal = radius * (std::f64::consts::TAU * random.f64()).cos();
+                let drawn = normal.mul_add(deviation.0 as f64, mean.0 as f64).round();
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "it is clamped to what a prompt may have"
+                )]
+                let tokens = drawn.clamp(1.0, self.most().0.max(1) as f64) as u64;
+                tokens
+            }
+        }
+    }
 }
 
 /// What is done about the server's prefix cache.
@@ -51,7 +108,17 @@ impl Prompt {
                 let at = usize::try_from(number % lines.len().max(1) as u64).unwrap_or(0);
                 lines.get(at).cloned().unwrap_or_default()
             }
-            Source::Synthetic(tokens) => words(tokens.0, if busting { seed } else { 0 }),
+            Source::Synthetic(length) => {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let count = length.draw(&mut random);
+                // Shared prompts of different lengths begin alike.
+                let mut random = if busting {
+                    random
+                } else {
+                    fastrand::Rng::with_seed(0)
+                };
+                words(count, &mut random)
+            }
         };
         let fresh_from_the_start = matches!(self.source, Source::Synthetic(_)) && system.is_none();
         if busting && !fresh_from_the_start {
@@ -66,9 +133,8 @@ impl Prompt {
     }
 }
 
-/// `count` words, drawn with `seed`.
-fn words(count: u64, seed: u64) -> String {
-    let mut random = fastrand::Rng::with_seed(seed);
+/// `count` words.
+fn words(count: u64, random: &mut fastrand::Rng) -> String {
     let mut text = String::new();
     for at in 0..count {
         if at > 0 {
@@ -102,19 +168,29 @@ mod tests {
 
     #[test]
     fn busting_changes_the_very_beginning() {
-        for source in [Source::Text("Why?".into()), Source::Synthetic(Tokens(16))] {
+        for source in [
+            Source::Text("Why?".into()),
+            Source::Synthetic(Length::Fixed(Tokens(16))),
+        ] {
             let prompt = prompt(source, None, Cache::Bust);
             let (one, other) = (prompt.question(0, 1).user, prompt.question(0, u64::MAX / 3).user);
             assert_ne!(one.get(..12), other.get(..12));
         }
-        let prompt = prompt(Source::Synthetic(Tokens(4)), Some("Be brief."), Cache::Bust);
+        let prompt = prompt(
+            Source::Synthetic(Length::Fixed(Tokens(4))),
+            Some("Be brief."),
+            Cache::Bust,
+        );
         let question = prompt.question(0, 0xabcd_0000_0000);
         assert_eq!(question.system.as_deref(), Some("[0000abcd] Be brief."));
     }
 
     #[test]
     fn sharing_repeats_itself() {
-        for source in [Source::Text("Why?".into()), Source::Synthetic(Tokens(16))] {
+        for source in [
+            Source::Text("Why?".into()),
+            Source::Synthetic(Length::Fixed(Tokens(16))),
+        ] {
             let prompt = prompt(source, Some("Be brief."), Cache::Share);
             assert_eq!(prompt.question(0, 1), prompt.question(0, 2));
         }
@@ -122,8 +198,52 @@ mod tests {
 
     #[test]
     fn synthetic_prompts_have_as_many_words_as_tokens() {
-        let prompt = prompt(Source::Synthetic(Tokens(300)), None, Cache::Bust);
+        let prompt = prompt(Source::Synthetic(Length::Fixed(Tokens(300))), None, Cache::Bust);
         assert_eq!(prompt.question(3, 99).user.split(' ').count(), 300);
+    }
+
+    #[test]
+    fn lengths_are_drawn_as_told() {
+        let drawn = |length: Length| -> Vec<u64> {
+            let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
+            let of = |seed| prompt.question(0, seed).user.split(' ').count() as u64;
+            (0..4000).map(of).collect()
+        };
+        let mean = |drawn: &[u64]| drawn.iter().sum::<u64>() as f64 / drawn.len() as f64;
+        let deviation = |drawn: &[u64]| {
+            let squares = drawn.iter().map(|&n| (n as f64 - mean(drawn)).powi(2));
+            (squares.sum::<f64>() / drawn.len() as f64).sqrt()
+        };
+        let uniform = drawn(Length::Uniform(Tokens(4), Tokens(12)));
+        assert_eq!(
+            (uniform.iter().min(), uniform.iter().max()),
+            (Some(&4), Some(&12))
+        );
+        assert!((mean(&uniform) - 8.0).abs() < 0.2);
+
+        let length = Length::Normal {
+            mean: Tokens(60),
+            deviation: Tokens(10),
+        };
+        let normal = drawn(length);
+        assert!((mean(&normal) - 60.0).abs() < 1.0, "{}", mean(&normal));
+        assert!((deviation(&normal) - 10.0).abs() < 0.5, "{}", deviation(&normal));
+        assert!(normal.iter().all(|&tokens| tokens <= length.most().0));
+
+        let wide = drawn(Length::Normal {
+            mean: Tokens(3),
+            deviation: Tokens(3),
+        });
+        assert_eq!(wide.iter().min(), Some(&1));
+    }
+
+    #[test]
+    fn shared_prompts_of_different_lengths_begin_alike() {
+        let length = Length::Uniform(Tokens(20), Tokens(40));
+        let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
+        let (one, other) = (prompt.question(0, 1).user, prompt.question(0, 2).user);
+        assert_ne!(one, other);
+        assert!(one.starts_with(&other) || other.starts_with(&one));
     }
 
     #[test]

@@ -240,7 +240,7 @@ fn guess(prompt: &crate::prompt::Prompt) -> u64 {
     match &prompt.source {
         Source::Text(text) => letters(text),
         Source::Lines(lines) => lines.iter().map(letters).max().unwrap_or(0),
-        Source::Synthetic(tokens) => tokens.0 + system as u64 / 3,
+        Source::Synthetic(length) => length.most().0 + system as u64 / 3,
     }
 }
 

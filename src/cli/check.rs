@@ -59,7 +59,7 @@ impl CheckArgs {
 struct Cost {
     requests: f64,
     output_tokens: f64,
-    /// `None` where nobody knows how many tokens the prompt has.
+    /// On average; `None` where nobody knows how many tokens the prompt has.
     input_tokens: Option<f64>,
     /// `None` where no price is given, or the tokens are not known.
     dollars: Option<f64>,
@@ -72,7 +72,7 @@ impl Cost {
         let requests = f64::from(requests + probe.warmup) * probe.bursts_per_second(unix_now());
         let output_tokens = requests * probe.max_tokens.0 as f64;
         let input_tokens = match probe.prompt.source {
-            Source::Synthetic(tokens) => Some(requests * tokens.0 as f64),
+            Source::Synthetic(length) => Some(requests * length.mean()),
             Source::Text(_) | Source::Lines(_) => None,
         };
         let dollars = series

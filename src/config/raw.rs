@@ -6,6 +6,7 @@
 pub(super) mod choices;
 pub(super) mod items;
 pub(super) mod leaves;
+pub(super) mod lengths;
 pub(super) mod reading;
 
 use std::{collections::HashSet, fmt};

@@ -25,7 +25,7 @@ use crate::{
     backoff::Protect,
     load::Volume,
     outcome::Failure,
-    prompt::{Cache, Source},
+    prompt::{Cache, Length, Source},
     units::Tokens,
 };
 
@@ -867,6 +867,21 @@ fn mistakes_in_prompts() {
             ("empty text", probe("prompt: { text: '', system: ' ' }")),
             ("no tokens", probe("prompt: { tokens: 0 }")),
             ("too many tokens", probe("prompt: { tokens: 5000000 }")),
+            ("empty range", probe("prompt: { tokens: uniform 512..64 }")),
+            ("range from nothing", probe("prompt: { tokens: uniform 0..64 }")),
+            ("range too far", probe("prompt: { tokens: uniform 64..2000000 }")),
+            (
+                "deviation beyond the mean",
+                probe("prompt: { tokens: normal 100±300 }"),
+            ),
+            ("normal around nothing", probe("prompt: { tokens: normal 0±0 }")),
+            (
+                "normal that reaches too far",
+                probe("prompt: { tokens: normal 900000±100000 }"),
+            ),
+            ("range in a foreign form", probe("prompt: { tokens: 64..512 }")),
+            ("negative number", probe("prompt: { tokens: uniform -5..5 }")),
+            ("unknown distribution", probe("prompt: { tokens: gamma 5 }")),
             ("unknown word", probe("prompt: { cache: busted }")),
             ("file that is not there", probe("prompt: { file: missing.jsonl }")),
             ("file without prompts", probe("prompt: { file: blank.jsonl }")),
@@ -1060,7 +1075,7 @@ defaults:
     let [base, ladder] = plan.probes() else { panic!() };
     assert_eq!((base.every, base.steps[0].users), (Duration::from_mins(1), 3));
     assert_eq!(base.steps[0].volume, Volume::Requests(100));
-    assert_eq!(base.prompt.source, Source::Synthetic(Tokens(100)));
+    assert_eq!(base.prompt.source, Source::Synthetic(Length::Fixed(Tokens(100))));
     assert_eq!((ladder.every, ladder.steps.len()), (Duration::from_mins(5), 3));
     assert_eq!(ladder.prompt.source, Source::Text("Why?".into()));
     assert_eq!(ladder.prompt.system.as_deref(), Some("Be brief."));

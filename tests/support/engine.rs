@@ -21,7 +21,7 @@ use llm_probe_exporter::{
     lag::Lag,
     load::Volume,
     outcome::{Failure, Outcome},
-    prompt::{Cache, Prompt, Source},
+    prompt::{Cache, Length, Prompt, Source},
     protection::Brake,
     record::Record,
     request::{Endpoint, Request},
@@ -233,7 +233,7 @@ pub(crate) fn probe(target: Target) -> Probe {
         settle: Duration::ZERO,
         warmup: 0,
         prompt: Prompt {
-            source: Source::Synthetic(Tokens(32)),
+            source: Source::Synthetic(Length::Fixed(Tokens(32))),
             system: None,
             cache: Cache::Bust,
         },

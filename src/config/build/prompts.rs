@@ -12,12 +12,10 @@ use crate::{
         },
     },
     prompt::{Cache, Prompt, Source},
-    units::Tokens,
 };
 
 /// Any model writes more than 64 tokens to it.
 const USUAL: &str = "Write a long story about the keeper of a lighthouse and the storms of one winter.";
-const MAX_TOKENS: u64 = 1_000_000;
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The probe's prompt with what it leaves out taken from the defaults; its own source takes the place of theirs.
@@ -68,12 +66,7 @@ pub(super) fn prompt(raw: &Field<items::Prompt>, context: &Context<'_>) -> Optio
     } else if let Some(file) = item.file.given() {
         Source::Lines(lines(file, context)?)
     } else if let Some(tokens) = item.tokens.given() {
-        if tokens.value.get() > MAX_TOKENS {
-            let what = format!("{} is {}", tokens.thing, tokens.value);
-            report.problem(tokens.id, what, format!("write at most {MAX_TOKENS}"));
-            return None;
-        }
-        Source::Synthetic(Tokens(tokens.value.get()))
+        Source::Synthetic(tokens.value)
     } else {
         Source::Text(USUAL.to_owned())
     };

@@ -88,7 +88,7 @@ pub(super) fn fits(
                 return;
             }
             let input = match probe.prompt.source {
-                Source::Synthetic(tokens) => tokens.0,
+                Source::Synthetic(length) => length.most().0,
                 Source::Text(_) | Source::Lines(_) => 0,
             };
             let most = probe.most(probe.requests_of_a_round(), input, target);

@@ -18,7 +18,7 @@ use crate::{
         report::Report,
     },
     outcome::Failure,
-    prompt::Cache,
+    prompt::{Cache, Length},
 };
 
 /// What messages call the outermost mapping.
@@ -284,7 +284,7 @@ item! {
     Prompt {
         text: String,
         file: String,
-        tokens: NonZeroU64,
+        tokens: Length,
         system: String,
         cache: Cache,
     }
