@@ -11,6 +11,7 @@ use crate::{
     clock::unix_now,
     config::plan::SeriesKey,
     outcome::Skip,
+    prompt::Cache,
     record::ConnectionState,
     runner::{Event, Watched, What},
     summary::{Judged, Summary},
@@ -213,6 +214,16 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
         withheld = summary.withheld,
         "burst"
     );
+    let hits = summary.served_from_cache();
+    if watched.series.probe.prompt.cache == Cache::Bust && hits > 0 {
+        tracing::warn!(
+            probe = %key.probe,
+            target = %key.target,
+            concurrency = key.concurrency,
+            hits,
+            "the server had prompts in its cache that are meant to be new to it: times to first token are too good"
+        );
+    }
 }
 
 /// Every request, at level debug.

@@ -88,6 +88,18 @@ pub enum Cache {
     Share,
 }
 
+impl Cache {
+    pub const ALL: &'static [Self] = &[Self::Bust, Self::Share];
+
+    /// What the server's cache is expected to be: the value of the label `expected`.
+    pub const fn expected(self) -> &'static str {
+        match self {
+            Self::Bust => "cold",
+            Self::Share => "warm",
+        }
+    }
+}
+
 /// The messages of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {

@@ -81,6 +81,7 @@ impl Report {
         )];
         lines.push(self.latencies().to_string());
         lines.extend(self.throughput());
+        lines.extend(self.cache());
         lines.push(self.goodput());
         lines.extend(self.failures());
         lines.join("\n") + "\n"
@@ -139,6 +140,11 @@ impl Report {
             summary.output_tokens,
             summary.counted_by()?,
         ))
+    }
+
+    fn cache(&self) -> Option<String> {
+        let (hits, all) = (self.summary.served_from_cache(), self.summary.successes);
+        (hits > 0).then(|| format!("{hits} of {all} prompts came from the server's prefix cache"))
     }
 
     fn goodput(&self) -> String {

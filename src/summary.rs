@@ -14,6 +14,7 @@ use crate::{
     record::Record,
     slo::{ErrorBounds, Objective, Verdict, Verdicts, judge},
     units::{Ratio, Seconds},
+    usage::Found,
 };
 
 /// One ended request with everything that is said of it.
@@ -107,6 +108,8 @@ pub struct Summary {
     pub output_tokens: u64,
     /// Successes by where the number of their output tokens came from.
     pub token_sources: BTreeMap<TokenSource, u64>,
+    /// Successes by what the server found of their prompts in its prefix cache.
+    pub found_in_cache: BTreeMap<Found, u64>,
     /// Requests whose goodput was judged, and those that met it.
     pub judged: u64,
     pub good: u64,
@@ -148,6 +151,11 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Successes whose prompts came from the server's prefix cache.
+    pub fn served_from_cache(&self) -> u64 {
+        self.found_in_cache.get(&Found::Hit).copied().unwrap_or_default()
+    }
+
     /// Who counted the output tokens, in words; `None` without a success.
     pub fn counted_by(&self) -> Option<String> {
         let words = |source: &TokenSource| match source {
@@ -179,6 +187,7 @@ pub struct Tally {
     good: u64,
     output_tokens: u64,
     token_sources: BTreeMap<TokenSource, u64>,
+    found_in_cache: BTreeMap<Found, u64>,
     first_start: Option<Instant>,
     last_output: Option<Instant>,
     begun_together: Option<(Instant, Instant)>,
@@ -247,6 +256,7 @@ impl Tally {
             *self.failures.entry(failure).or_default() += 1;
             note(&mut self.first_failure, failure, record);
         } else {
+            *self.found_in_cache.entry(record.usage.found()).or_default() += 1;
             self.success(measured, *bounds);
         }
     }
@@ -319,6 +329,7 @@ impl Tally {
                 .map(f64::recip),
             output_tokens: self.output_tokens,
             token_sources: self.token_sources,
+            found_in_cache: self.found_in_cache,
             judged: self.judged,
             good: self.good,
             goodput,

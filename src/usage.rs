@@ -1,5 +1,7 @@
 //! What the server says in answer to one request: tokens, times, and text where it is kept. "Not reported" is `None`, never zero.
 
+use serde::Serialize;
+
 use crate::units::{Seconds, Tokens};
 
 /// Token counts as the server reported them.
@@ -22,6 +24,46 @@ impl Usage {
         self.cached_prompt = later.cached_prompt.or(self.cached_prompt);
         self.output = later.output.or(self.output);
         self.reasoning = later.reasoning.or(self.reasoning);
+    }
+
+    /// Whether the prompt came from the prefix cache. What a chat template puts before all prompts is cached always,
+    /// so a few tokens are no hit.
+    pub fn found(&self) -> Found {
+        match (self.cached_prompt, self.prompt) {
+            (Some(cached), Some(prompt)) if prompt > Tokens(0) => {
+                if cached.0 >= prompt.0.div_ceil(2) {
+                    Found::Hit
+                } else {
+                    Found::Miss
+                }
+            }
+            _ => Found::Unknown,
+        }
+    }
+}
+
+/// What the server found of a prompt in its prefix cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Found {
+    /// At least half of its tokens.
+    Hit,
+    /// Less.
+    Miss,
+    /// The server does not say.
+    Unknown,
+}
+
+impl Found {
+    pub const ALL: &'static [Self] = &[Self::Hit, Self::Miss, Self::Unknown];
+
+    /// The value of the label `found`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Unknown => "unknown",
+        }
     }
 }
 
@@ -77,6 +119,27 @@ impl Transcript {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn half_a_prompt_is_a_hit() {
+        for (cached, prompt, found) in [
+            (Some(50), Some(100), Found::Hit),
+            (Some(49), Some(100), Found::Miss),
+            (Some(2), Some(3), Found::Hit),
+            (Some(1), Some(3), Found::Miss),
+            (Some(0), Some(1), Found::Miss),
+            (Some(0), Some(0), Found::Unknown),
+            (None, Some(100), Found::Unknown),
+            (Some(100), None, Found::Unknown),
+        ] {
+            let usage = Usage {
+                prompt: prompt.map(Tokens),
+                cached_prompt: cached.map(Tokens),
+                ..Usage::default()
+            };
+            assert_eq!(usage.found(), found, "{cached:?} of {prompt:?}");
+        }
+    }
 
     #[test]
     fn no_more_is_kept_than_fits() {

@@ -126,6 +126,8 @@ pub const RESERVED_LABELS: &[&str] = &[
     "code",
     "concurrency",
     "connection",
+    "expected",
+    "found",
     "host",
     "http",
     "index",

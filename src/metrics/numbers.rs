@@ -9,11 +9,12 @@ use crate::{
     config::plan::{Price, Series, Slo},
     measure::{Measurement, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
+    prompt::Cache,
     record::{ConnectionState, Record},
     slo::{Objective, Verdict, Why},
     summary::{Judged, Summary},
     units::{Seconds, Tokens},
-    usage::Usage,
+    usage::{Found, Usage},
 };
 
 /// Status codes that a series tells apart: an endpoint that makes them up may not make series without end.
@@ -28,6 +29,10 @@ pub(super) struct Counts<const N: usize>([u64; N]);
 
 impl<const N: usize> Counts<N> {
     const ZERO: Self = Self([0; N]);
+
+    pub(super) fn is_zero(&self) -> bool {
+        self.0.iter().all(|&count| count == 0)
+    }
 
     fn add(&mut self, position: usize, count: u64) {
         if let Some(counted) = self.0.get_mut(position) {
@@ -81,6 +86,8 @@ pub(super) struct Numbers {
     pub(super) good_bursts: u64,
     pub(super) consumption: Consumption,
     pub(super) token_sources: Counts<{ TokenSource::ALL.len() }>,
+    /// What the server found of prompts in its cache, by what was expected: a new plan may expect otherwise.
+    pub(super) found: [Counts<{ Found::ALL.len() }>; Cache::ALL.len()],
     /// By status; `None` is every other one.
     pub(super) responses: BTreeMap<Option<u16>, u64>,
     pub(super) connections: Counts<{ ConnectionState::ALL.len() }>,
@@ -121,6 +128,7 @@ impl Numbers {
             good_bursts: 0,
             consumption: Consumption::default(),
             token_sources: Counts::ZERO,
+            found: [Counts::ZERO; Cache::ALL.len()],
             // So that `increase()` sees the first answer.
             responses: BTreeMap::from([(Some(200), 0)]),
             connections: Counts::ZERO,
@@ -140,10 +148,10 @@ impl Numbers {
         }
     }
 
-    /// One ended request. `price` is that of the plan under which it was sent.
-    pub(super) fn request(&mut self, judged: &Judged, price: Option<Price>, unix_now: f64) {
+    /// One ended request, and the plan under which it was sent.
+    pub(super) fn request(&mut self, judged: &Judged, plan: &Series, unix_now: f64) {
         let Judged { record, measured, .. } = judged;
-        self.consumed(record, measured, price);
+        self.consumed(record, measured, plan.target.price);
         if record.warmup {
             return;
         }
@@ -162,6 +170,9 @@ impl Numbers {
             Outcome::Ok => {
                 self.times.last_success = Some(unix_now);
                 self.success(record, measured);
+                if let Some(found) = self.found.get_mut(plan.probe.prompt.cache as usize) {
+                    found.add(record.usage.found() as usize, 1);
+                }
             }
         }
         observe(&mut self.ttft, judged.waited_for_first_token());

@@ -162,7 +162,7 @@ impl SeriesMetrics {
         if let Some(lag) = judged.measured.send_lag.filter(|_| counts) {
             lock(&self.entry.lags).send.observe(lag);
         }
-        lock(&self.entry.numbers).request(judged, self.plan.target.price, unix_now);
+        lock(&self.entry.numbers).request(judged, &self.plan, unix_now);
     }
 
     /// A burst began, `schedule_lag` after it was due.

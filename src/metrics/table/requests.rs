@@ -8,8 +8,10 @@ use crate::{
         numbers::configured,
     },
     outcome::{Failure, Invalid},
+    prompt::Cache,
     record::ConnectionState,
     slo::{Objective, Why},
+    usage::Found,
 };
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -193,6 +195,21 @@ pub(super) static FAMILIES: &[Family] = &[
         &[],
         "Tokens of prompts that came from the server's prefix cache.",
         |of, rows| rows.one(of.numbers.consumption.cached_prompt.0),
+    ),
+    counter(
+        "llm_probe_prompt_cache_requests_total",
+        &["expected", "found"],
+        "Successes by what the prompt expects of the server's prefix cache and what the server found there: a hit is half of the prompt or more.",
+        |of, rows| {
+            let in_force = of.numbers.plan.probe.prompt.cache;
+            for (&expected, counts) in Cache::ALL.iter().zip(&of.numbers.found) {
+                if expected == in_force || !counts.is_zero() {
+                    for (position, found) in Found::ALL.iter().enumerate() {
+                        rows.with(&[expected.expected(), found.as_str()], counts.get(position));
+                    }
+                }
+            }
+        },
     ),
     counter(
         "llm_probe_output_tokens_total",
