@@ -113,6 +113,7 @@ impl Board {
                 }
                 log_skip(watched, *skip, *bursts);
             }
+            What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),
         }
         let mut rows = self.lock();
         let Rows { rows, at } = &mut *rows;
@@ -137,7 +138,7 @@ impl Row {
                     *ended += 1;
                 }
             }
-            What::Request(_) => {}
+            What::Request(_) | What::RequestsSkipped(..) => {}
             What::Ended(summary, _) => {
                 self.state = State::Waiting;
                 self.bursts += 1;
@@ -162,12 +163,13 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
     tracing::info!(
         probe = %key.probe,
         target = %key.target,
-        concurrency = key.concurrency,
+        load = %key.load,
         requests = summary.requests,
         ok = summary.successes,
         failed,
         failures = failures.join(","),
         invalid = summary.invalid.values().sum::<u64>(),
+        unsent = summary.unsent.values().sum::<u64>(),
         goodput = summary.goodput.map(Ratio::get),
         ttft_p50_seconds = summary.ttft.map(|ttft| ttft.p50.get()),
         ttft_p99_seconds = summary.ttft.map(|ttft| ttft.p99.get()),
@@ -185,7 +187,7 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
     tracing::debug!(
         probe = %key.probe,
         target = %key.target,
-        concurrency = key.concurrency,
+        load = %key.load,
         request = record.number,
         warmup = record.warmup,
         outcome = record.outcome.as_str(),
@@ -205,7 +207,7 @@ pub fn log_skip(watched: &Watched, skip: Skip, bursts: u32) {
     tracing::info!(
         probe = %key.probe,
         target = %key.target,
-        concurrency = key.concurrency,
+        load = %key.load,
         reason = skip.as_str(),
         bursts,
         "burst skipped"

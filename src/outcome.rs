@@ -156,7 +156,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why a burst that was due was not fired.
+    /// Why a burst that was due was not fired, or requests of a burst were never sent.
     Skip {
         /// The last burst of the same probe and target was still running.
         Overlap = "overlap",
@@ -164,6 +164,8 @@ reasons! {
         TargetBusy = "target_busy",
         /// It waited a whole interval for places under `max_in_flight`.
         InFlight = "in_flight",
+        /// A step below it in the same round lost too much goodput.
+        Ladder = "ladder",
         /// It came due while the process was stopped or starved.
         Late = "late",
         /// The program was draining.

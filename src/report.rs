@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     config::plan::{Series, SeriesKey, Slo},
+    load::{Load, Rate},
     slo::Objective,
     summary::{Stats, Summary},
     units::{Name, Seconds},
@@ -18,7 +19,14 @@ pub struct Report {
     probe: Name,
     target: Name,
     model: String,
-    concurrency: u32,
+    /// Users of a closed loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u32>,
+    /// Requests a second of an open loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<Rate>,
+    #[serde(skip)]
+    load: Load,
     /// Share of requests that are to be good.
     objective: f64,
     /// The limits that make a request good, in seconds.
@@ -46,7 +54,15 @@ impl Report {
             probe: key.probe,
             target: key.target,
             model,
-            concurrency: key.concurrency,
+            concurrency: match key.load {
+                Load::Users(users) => Some(users),
+                Load::Rate(_) => None,
+            },
+            rate: match key.load {
+                Load::Users(_) => None,
+                Load::Rate(rate) => Some(rate),
+            },
+            load: key.load,
             objective: slo.objective.get(),
             limits: limits.collect(),
             summary,
@@ -67,13 +83,27 @@ impl Report {
         self.summary.objective_met == Some(true)
     }
 
+    /// What is said of a step that was left out.
+    pub fn of_left_out(series: &Series) -> String {
+        format!(
+            "probe {} · target {} ({}) · {} · not run: a step below lost more than {} of its goodput, or was not run\n",
+            series.probe.name,
+            series.target.name,
+            series.target.model,
+            series.step.load,
+            series
+                .probe
+                .ladder_stop
+                .map_or_else(String::new, |stop| stop.to_string()),
+        )
+    }
+
     /// For people.
     pub fn text(&self) -> String {
         let summary = &self.summary;
-        let users = if self.concurrency == 1 { "user" } else { "users" };
         let mut lines = vec![format!(
-            "probe {} · target {} ({}) · {} {users} · {} requests",
-            self.probe, self.target, self.model, self.concurrency, summary.requests
+            "probe {} · target {} ({}) · {} · {} requests",
+            self.probe, self.target, self.model, self.load, summary.requests
         )];
         lines.push(self.latencies().to_string());
         lines.extend(self.throughput());
@@ -176,6 +206,13 @@ impl Report {
         let all: Vec<_> = failures.chain(invalid).collect();
         if !all.is_empty() {
             lines.push(format!("not ok: {}", all.join(", ")));
+        }
+        if !summary.unsent.is_empty() {
+            let unsent = summary.unsent.iter();
+            let unsent: Vec<_> = unsent
+                .map(|(reason, count)| format!("{count} {reason}"))
+                .collect();
+            lines.push(format!("never sent: {}", unsent.join(", ")));
         }
         for (what, first) in [
             ("first failure", &summary.first_failure),

@@ -21,12 +21,13 @@ use crate::{
     clock::unix_now,
     config::plan::{Probe, Series, Target},
     lag::Lag,
+    load::is_lost,
     metrics::SeriesMetrics,
     outcome::Skip,
     request::Endpoint,
     schedule::{Schedule, phase},
     summary::{Judged, Summary},
-    units::Seconds,
+    units::{Ratio, Seconds},
 };
 
 /// A series and its metrics.
@@ -57,6 +58,8 @@ pub enum What {
     Ended(Arc<Summary>, bool),
     /// So many bursts were due and not fired.
     Skipped(Skip, u32),
+    /// So many requests of the burst that ended last were never sent.
+    RequestsSkipped(Skip, u32),
 }
 
 /// One probe at one target.
@@ -174,7 +177,13 @@ impl Runner {
     /// interval, and that it waited is noted there.
     async fn round(&self, due: Instant, _turn: Option<OwnedSemaphorePermit>, waits: Option<&Waits>) {
         let mut due = due;
+        // Whether the rule of the ladder stops it here.
+        let mut stopped = false;
         for (number, step) in self.steps.iter().enumerate() {
+            if stopped {
+                self.tell(step, What::Skipped(Skip::Ladder, 1));
+                continue;
+            }
             if number > 0 {
                 tokio::select! {
                     biased;
@@ -188,14 +197,21 @@ impl Runner {
                 due + self.probe.every
             });
             let places = self
-                .wait(&self.places, step.series.step.users, until, Skip::InFlight)
+                .wait(&self.places, step.series.step.load.users(), until, Skip::InFlight)
                 .await;
             if let Some(waits) = waits {
                 waits.end();
             }
             match places {
-                Ok(_places) => self.burst(step, due).await,
-                Err(skip) => self.tell(step, What::Skipped(skip, 1)),
+                Ok(_places) => {
+                    let goodput = self.burst(step, due).await;
+                    let lost = |(goodput, stop)| is_lost(goodput, stop);
+                    stopped = goodput.zip(self.probe.ladder_stop).is_some_and(lost);
+                }
+                Err(skip) => {
+                    self.tell(step, What::Skipped(skip, 1));
+                    stopped = self.probe.ladder_stop.is_some() && skip != Skip::Drain;
+                }
             }
         }
     }
@@ -223,7 +239,8 @@ impl Runner {
         }
     }
 
-    async fn burst(&self, step: &Arc<Watched>, due: Instant) {
+    /// Fires one burst; its goodput, where any of its requests was judged.
+    async fn burst(&self, step: &Arc<Watched>, due: Instant) -> Option<Ratio> {
         self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
         let burst = Burst {
             series: step.series.clone(),
@@ -232,6 +249,7 @@ impl Runner {
             lag: self.lag.clone(),
             blocking: self.blocking.clone(),
             asked_before: self.asked.load(Ordering::Relaxed),
+            places: Arc::clone(&self.places),
             cancel: self.abort.clone(),
         };
         let summary = burst
@@ -240,7 +258,13 @@ impl Runner {
                 self.tell(step, What::Request(Box::new(judged)));
             })
             .await;
+        for (&skip, &requests) in &summary.unsent {
+            let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+            self.tell(step, What::RequestsSkipped(skip, requests));
+        }
+        let goodput = summary.goodput;
         self.tell(step, What::Ended(Arc::new(summary), self.abort.is_cancelled()));
+        goodput
     }
 
     fn announce(&self, due: Instant) {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     config::plan::Slo,
     measure::{Measurement, Phases, TokenSource},
-    outcome::{Failure, Invalid, Outcome},
+    outcome::{Failure, Invalid, Outcome, Skip},
     record::Record,
     slo::{ErrorBounds, Objective, Verdict, Verdicts, judge},
     units::{Ratio, Seconds},
@@ -88,7 +88,7 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
     low + (high - low) * part
 }
 
-/// One burst, ended: one firing of a probe at one target and one concurrency. Warm-up is in none of it.
+/// One burst, ended: one firing of a probe at one target and one load. Warm-up is in none of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     pub requests: u64,
@@ -106,6 +106,11 @@ pub struct Summary {
     pub output_tokens: u64,
     /// Successes by where the number of their output tokens came from.
     pub token_sources: BTreeMap<TokenSource, u64>,
+    /// Requests that were never sent, by reason. They are in no other number but these two.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unsent: BTreeMap<Skip, u64>,
+    /// Those of them that count as judged and missed.
+    pub withheld: u64,
     /// Requests whose goodput was judged, and those that met it.
     pub judged: u64,
     pub good: u64,
@@ -167,6 +172,8 @@ pub struct Tally {
     successes: u64,
     failures: BTreeMap<Failure, u64>,
     invalid: BTreeMap<Invalid, u64>,
+    unsent: BTreeMap<Skip, u64>,
+    withheld: u64,
     judged: u64,
     good: u64,
     output_tokens: u64,
@@ -235,6 +242,15 @@ impl Tally {
         }
     }
 
+    /// Requests that were never sent: missed, or not judged.
+    pub fn unsent(&mut self, reason: Skip, requests: u64, are_missed: bool) {
+        *self.unsent.entry(reason).or_default() += requests;
+        if are_missed {
+            self.withheld += requests;
+            self.judged += requests;
+        }
+    }
+
     fn success(&mut self, measured: &Measurement, bounds: ErrorBounds) {
         self.successes += 1;
         self.output_tokens = self.output_tokens.saturating_add(measured.output_tokens.0);
@@ -294,6 +310,8 @@ impl Tally {
                 .map(f64::recip),
             output_tokens: self.output_tokens,
             token_sources: self.token_sources,
+            unsent: self.unsent,
+            withheld: self.withheld,
             judged: self.judged,
             good: self.good,
             goodput,

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::{CliError, ConfigArgs, LimitArgs, print};
 use crate::{
     config::plan::{Plan, Probe, Series},
-    load::Volume,
+    load::{Load, Volume},
     prompt::Source,
     runtime::Runtimes,
     supervisor::{Shared, Supervisor},
@@ -93,7 +93,7 @@ fn table(plan: &Plan) -> Table {
     table.set_header([
         "PROBE",
         "TARGET",
-        "USERS",
+        "LOAD",
         "EVERY",
         "BURSTS/H",
         "REQUESTS/H",
@@ -110,7 +110,7 @@ fn table(plan: &Plan) -> Table {
         table.add_row([
             series.probe.name.to_string(),
             series.target.name.to_string(),
-            series.step.users.to_string(),
+            series.step.load.to_string(),
             humantime::format_duration(every).to_string(),
             format!("{:.0}", HOUR / every.as_secs_f64()),
             count(cost.as_ref().map(|cost| cost.requests * HOUR)),
@@ -213,12 +213,15 @@ fn round_at_least(probe: &Probe) -> f64 {
             .request
             .unwrap_or(slo.ttft.unwrap_or_default() + decode)
             .as_secs_f64();
-        let of = |requests: u32| one * f64::from(requests.div_ceil(step.users));
-        let measured = match step.volume {
-            Volume::Lasting(duration) => duration.as_secs_f64(),
-            Volume::Requests(requests) => of(requests),
+        let users = step.load.users().max(1);
+        let of = |requests: u32| one * f64::from(requests.div_ceil(users));
+        let measured = match (step.volume, step.load) {
+            (Volume::Lasting(duration), _) => duration.as_secs_f64(),
+            (Volume::Requests(requests), Load::Users(_)) => of(requests),
+            (Volume::Requests(requests), Load::Rate(rate)) => f64::from(requests) / rate.per_second() + one,
         };
-        of(probe.warmup) + measured
+        let ramp = step.arrival.start(users, users).as_secs_f64();
+        of(probe.warmup) + ramp + measured
     });
     let pauses = probe.settle.as_secs_f64() * probe.steps.len().saturating_sub(1) as f64;
     steps.sum::<f64>() + pauses

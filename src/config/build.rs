@@ -3,6 +3,7 @@
 
 mod expects;
 mod labels;
+mod loads;
 mod probes;
 mod prompts;
 mod reach;

@@ -72,6 +72,7 @@ pub(super) struct Numbers {
     pub(super) unjudged: Counts<{ Why::ALL.len() }>,
     pub(super) bursts: u64,
     pub(super) skipped: Counts<{ Skip::ALL.len() }>,
+    pub(super) requests_skipped: Counts<{ Skip::ALL.len() }>,
     pub(super) judged_bursts: u64,
     pub(super) good_bursts: u64,
     pub(super) consumption: Consumption,
@@ -109,6 +110,7 @@ impl Numbers {
             unjudged: Counts::ZERO,
             bursts: 0,
             skipped: Counts::ZERO,
+            requests_skipped: Counts::ZERO,
             judged_bursts: 0,
             good_bursts: 0,
             consumption: Consumption::default(),
@@ -259,10 +261,19 @@ impl Numbers {
 
     /// Bursts that were due and never sent, of so many requests each: judged and missed.
     pub(super) fn withheld(&mut self, slo: &Slo, bursts: u32, requests: u64) {
-        for objective in configured(slo) {
-            self.judged.add(objective as usize, requests * u64::from(bursts));
-        }
+        self.withheld_requests(slo, requests * u64::from(bursts));
         self.judged_bursts += u64::from(bursts);
+    }
+
+    /// Requests that were never sent: judged and missed.
+    pub(super) fn withheld_requests(&mut self, slo: &Slo, requests: u64) {
+        for objective in configured(slo) {
+            self.judged.add(objective as usize, requests);
+        }
+    }
+
+    pub(super) fn requests_skipped(&mut self, skip: Skip, requests: u64) {
+        self.requests_skipped.add(skip as usize, requests);
     }
 
     /// The first success is taken to have been when bursts became due, so that "no success for an hour" can

@@ -15,7 +15,7 @@
 //!
 //! | key | what |
 //! |---|---|
-//! | `probe`, `target`, `api`, `model`, `concurrency` | the series, as in the configuration |
+//! | `probe`, `target`, `api`, `model`, `concurrency` or `rate` | the series, as in the configuration |
 //! | `number`, `warmup` | position in the burst, from 0; whether it came before the measured requests |
 //! | `timeouts` | `connect_ns`, `first_token_ns`, `stall_ns`, `total_ns` |
 //! | `slo` | the objectives in force: `ttft_ns`, `ttft_from`, `ttfo_ns`, `itl_ns`, `gap_ns`, `request_ns`, `objective` (a share), `excuse` |

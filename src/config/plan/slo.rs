@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{outcome::Failure, units::Ratio};
+use crate::{
+    outcome::{Failure, Skip},
+    units::Ratio,
+};
 
 /// Service level objectives of a series. Without any limit, success alone is judged.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,13 @@ pub struct Slo {
     /// Failures that are not judged.
     pub excuse: Vec<Failure>,
     pub withheld: Withheld,
+}
+
+impl Slo {
+    /// Whether requests of a burst that were never sent for this reason count as judged and missed.
+    pub fn judges_unsent(&self, reason: Skip) -> bool {
+        self.withheld == Withheld::Missed && reason == Skip::InFlight
+    }
 }
 
 impl Default for Slo {

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use super::{
     Entry, Node,
-    choices::MaxTokensField,
+    choices::{ArrivalKind, MaxTokensField, ProcessKind},
     leaves::{Amount, Body, Hidden, Pause, Reference, Share, Wait},
     reading::{At, Field, Item, Named, Read, entries, field, item},
 };
@@ -154,7 +154,9 @@ item! {
         targets: Vec<At<String>>,
         every: Wait,
         concurrency: NonZeroU32,
+        arrival: Arrival,
         ladder: Vec<At<Step>>,
+        ladder_stop: Share,
         settle: Pause,
         requests: NonZeroU32,
         duration: Wait,
@@ -170,14 +172,29 @@ item! {
     hints {
         "target" => "write `targets: [NAME]`",
         "interval" => "write `every: 1m`",
+        "rate" => "write `arrival: { kind: rate, per_second: … }`; `rate` is a key of the steps of a `ladder`",
         "users" => "write `concurrency: …`; `users` is a key of the steps of a `ladder`",
         "model" => "`model` is a key of a target",
     }
 }
 
 item! {
+    Arrival {
+        kind: ArrivalKind,
+        over: Wait,
+        per_second: Amount,
+        process: ProcessKind,
+        burstiness: Amount,
+    }
+    hints {
+        "rate" => "write `kind: rate` with `per_second: …`",
+    }
+}
+
+item! {
     Step {
         users: NonZeroU32,
+        rate: Amount,
         slo: Slo,
         requests: NonZeroU32,
         duration: Wait,
@@ -241,7 +258,9 @@ impl Item for Defaults {
     const KEYS: &'static [&'static str] = &[
         "every",
         "concurrency",
+        "arrival",
         "ladder",
+        "ladder_stop",
         "settle",
         "requests",
         "duration",
@@ -279,6 +298,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("a target", Target::KEYS),
     ("`slo`", Slo::KEYS),
     ("`timeouts`", Timeouts::KEYS),
+    ("`arrival`", Arrival::KEYS),
     ("`expect`", Expect::KEYS),
     ("`prompt`", Prompt::KEYS),
     ("`authorization`", Authorization::KEYS),

@@ -38,6 +38,12 @@ pub(super) static FAMILIES: &[Family] = &[
         "Bursts that were due and not fired, by reason.",
         |of, rows| rows.counts(Skip::ALL, Skip::as_str, &of.numbers.skipped),
     ),
+    counter(
+        "llm_probe_requests_skipped_total",
+        &["reason"],
+        "Requests of a burst that were never sent, by reason.",
+        |of, rows| rows.counts(Skip::ALL, Skip::as_str, &of.numbers.requests_skipped),
+    ),
     gauge(
         "llm_probe_interval_seconds",
         &[],
