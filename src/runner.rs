@@ -24,6 +24,7 @@ use crate::{
     burst::Burst,
     config::plan::{Probe, Series, Target},
     lag::Lag,
+    load::is_lost,
     metrics::SeriesMetrics,
     outcome::{Outcome, Skip},
     pause::PauseSwitch,
@@ -31,7 +32,7 @@ use crate::{
     request::Endpoint,
     rhythm::Replica,
     summary::{Judged, Summary},
-    units::Seconds,
+    units::{Ratio, Seconds},
 };
 
 /// A series and its metrics.
@@ -145,7 +146,13 @@ impl Runner {
         if on_trial && !self.trial(&mut spending, cancel).await {
             return self.skip_round(Skip::Backoff, 1);
         }
+        // Whether the rule of the ladder stops it here.
+        let mut stopped = false;
         for (number, step) in self.steps.iter().enumerate() {
+            if stopped {
+                self.tell(step, What::Skipped(Skip::Ladder, 1));
+                continue;
+            }
             if number > 0 {
                 tokio::select! {
                     biased;
@@ -162,7 +169,7 @@ impl Runner {
             let places = self
                 .wait(
                     &self.places,
-                    step.series.step.users,
+                    step.series.step.load.users(),
                     until,
                     Skip::InFlight,
                     cancel,
@@ -175,8 +182,15 @@ impl Runner {
                 Ok(_places) if self.guarded.is_left_alone() => {
                     self.tell(step, What::Skipped(Skip::Backoff, 1));
                 }
-                Ok(_places) => self.burst(step, due, &mut spending, cancel).await,
-                Err(skip) => self.tell(step, What::Skipped(skip, 1)),
+                Ok(_places) => {
+                    let goodput = self.burst(step, due, &mut spending, cancel).await;
+                    let lost = |(goodput, stop)| is_lost(goodput, stop);
+                    stopped = goodput.zip(self.probe.ladder_stop).is_some_and(lost);
+                }
+                Err(skip) => {
+                    self.tell(step, What::Skipped(skip, 1));
+                    stopped = self.probe.ladder_stop.is_some() && skip == Skip::InFlight;
+                }
             }
         }
     }
@@ -211,7 +225,9 @@ impl Runner {
         let Some(step) = self.steps.first() else {
             return false;
         };
-        let places = self.wait(&self.places, 1, None, Skip::InFlight, cancel).await;
+        // A request of an open loop takes its place itself.
+        let users = step.series.step.load.users().min(1);
+        let places = self.wait(&self.places, users, None, Skip::InFlight, cancel).await;
         let judged = match places {
             Ok(_places) => self.prepared(step, Brake::new(None, cancel)).try_one().await,
             Err(_) => None,
@@ -236,16 +252,18 @@ impl Runner {
             blocking: self.blocking.clone(),
             asked_before: self.asked.load(Ordering::Relaxed),
             brake,
+            places: Arc::clone(&self.places),
         }
     }
 
+    /// Fires one burst; its goodput, where any of its requests was judged.
     async fn burst(
         &self,
         step: &Arc<Watched>,
         due: Instant,
         spending: &mut Spending<'_>,
         cancel: &CancellationToken,
-    ) {
+    ) -> Option<Ratio> {
         self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
         let brake = Brake::new(self.probe.protect, cancel);
         let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
@@ -259,11 +277,13 @@ impl Runner {
             never = self.guarded.watch(&self.blocking, &brake) => match never {},
         };
         self.guarded.burst_ended(&brake);
-        if let Some(reason) = summary.cut_short {
-            let never_sent = u32::try_from(summary.withheld).unwrap_or(u32::MAX);
-            self.tell(step, What::RequestsSkipped(reason, never_sent));
+        for (&skip, &requests) in &summary.unsent {
+            let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+            self.tell(step, What::RequestsSkipped(skip, requests));
         }
+        let goodput = summary.goodput;
         self.tell(step, What::Ended(Arc::new(summary), cancel.is_cancelled()));
+        goodput
     }
 
     fn skip_round(&self, skip: Skip, bursts: u32) {

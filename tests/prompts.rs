@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "other test files use the rest")]
 #[path = "support/process.rs"]
 mod process;
+#[expect(dead_code, reason = "other test files use the rest")]
 #[path = "support/simulator.rs"]
 mod simulator;
 

@@ -67,7 +67,7 @@ pub fn replay(
             let what = format!("more than {MOST_SERIES} series");
             return Err(Problem { line, what });
         }
-        let together = recorded.number() < recorded.key.concurrency;
+        let together = recorded.number() < recorded.key.load.users();
         let burst = bursts.entry(recorded.key.clone()).or_insert_with(|| Burst {
             tally: Tally::default(),
             model: recorded.model.clone(),
