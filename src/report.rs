@@ -82,6 +82,12 @@ impl Report {
         lines.push(self.latencies().to_string());
         lines.extend(self.throughput());
         lines.push(self.goodput());
+        lines.extend(
+            summary
+                .diagnosis
+                .as_ref()
+                .map(|diagnosis| diagnosis.sentence.clone()),
+        );
         lines.extend(self.failures());
         lines.join("\n") + "\n"
     }

@@ -21,8 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::waits::Waits;
 use crate::{
+    baseline::Baselines,
     burst::Burst,
+    clock::unix_now,
     config::plan::{Probe, Series, Target},
+    diagnose::{Lowest, diagnose},
     lag::Lag,
     metrics::SeriesMetrics,
     outcome::{Outcome, Skip},
@@ -83,6 +86,8 @@ pub struct Runner {
     pub places: Arc<Semaphore>,
     pub steps: Vec<Arc<Watched>>,
     pub guarded: Guarded,
+    /// What is usual for each series.
+    pub baselines: Baselines,
     /// Requests so far.
     pub asked: AtomicU64,
     pub lag: Lag,
@@ -145,6 +150,7 @@ impl Runner {
         if on_trial && !self.trial(&mut spending, cancel).await {
             return self.skip_round(Skip::Backoff, 1);
         }
+        let mut lowest = None;
         for (number, step) in self.steps.iter().enumerate() {
             if number > 0 {
                 tokio::select! {
@@ -175,7 +181,11 @@ impl Runner {
                 Ok(_places) if self.guarded.is_left_alone() => {
                     self.tell(step, What::Skipped(Skip::Backoff, 1));
                 }
-                Ok(_places) => self.burst(step, due, &mut spending, cancel).await,
+                Ok(_places) => {
+                    let mut summary = self.burst(step, due, &mut spending, cancel).await;
+                    self.diagnose(step, &mut summary, &mut lowest, cancel);
+                    self.tell(step, What::Ended(Arc::new(summary), cancel.is_cancelled()));
+                }
                 Err(skip) => self.tell(step, What::Skipped(skip, 1)),
             }
         }
@@ -245,7 +255,7 @@ impl Runner {
         due: Instant,
         spending: &mut Spending<'_>,
         cancel: &CancellationToken,
-    ) {
+    ) -> Summary {
         self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
         let brake = Brake::new(self.probe.protect, cancel);
         let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
@@ -263,7 +273,33 @@ impl Runner {
             let never_sent = u32::try_from(summary.withheld).unwrap_or(u32::MAX);
             self.tell(step, What::RequestsSkipped(reason, never_sent));
         }
-        self.tell(step, What::Ended(Arc::new(summary), cancel.is_cancelled()));
+        summary
+    }
+
+    /// Says why a burst was slow, and learns from it if it was a good one. `lowest` becomes what the lowest step showed.
+    fn diagnose(
+        &self,
+        step: &Arc<Watched>,
+        summary: &mut Summary,
+        lowest: &mut Option<Lowest>,
+        cancel: &CancellationToken,
+    ) {
+        let users = step.series.step.users;
+        let is_lowest = self.steps.first().is_some_and(|first| Arc::ptr_eq(first, step));
+        let name = step.series.lasting_name();
+        let baseline = self.baselines.of(&name);
+        let observed = &summary.observed;
+        summary.diagnosis = Some(diagnose(users, observed, lowest.as_ref(), is_lowest, &baseline));
+        if is_lowest && observed.is_reference() {
+            *lowest = Some(Lowest {
+                users,
+                observed: observed.clone(),
+            });
+        }
+        let is_whole = summary.invalid.is_empty() && summary.cut_short.is_none() && !cancel.is_cancelled();
+        if let Some(lesson) = observed.lesson().filter(|_| is_whole) {
+            self.baselines.learn(&name, lesson, unix_now());
+        }
     }
 
     fn skip_round(&self, skip: Skip, bursts: u32) {

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::{read::Problem, recorded::Recorded};
 use crate::{
     answer::Examination,
+    baseline::Baseline,
     config::plan::{SeriesKey, Slo},
+    diagnose::{Lowest, diagnose},
     dialect::Decoder,
     measure::Measurement,
     outcome::{Ended, Failure, Outcome},
@@ -15,6 +17,7 @@ use crate::{
     response::Read,
     summary::{Judged, Tally},
     tape::Ending,
+    units::Name,
 };
 
 /// How many differences are told in words.
@@ -79,9 +82,32 @@ pub fn replay(
     }
     let mut bursts: Vec<_> = bursts.into_iter().collect();
     bursts.sort_unstable_by_key(|(_, burst)| burst.last);
-    let reports = bursts.into_iter().map(|(key, burst)| {
+    let mut lowest: HashMap<(Name, Name), Lowest> = HashMap::new();
+    let mut finished = Vec::new();
+    for (key, burst) in bursts {
         let summary = burst.tally.finish(burst.slo.objective);
-        Report::of(key, burst.model, &burst.slo, summary)
+        let observed = &summary.observed;
+        let series = (key.probe.clone(), key.target.clone());
+        let is_lower = lowest
+            .get(&series)
+            .is_none_or(|lowest| key.concurrency < lowest.users);
+        if is_lower && observed.is_reference() {
+            let (users, observed) = (key.concurrency, observed.clone());
+            lowest.insert(series, Lowest { users, observed });
+        }
+        finished.push((key, burst.model, burst.slo, summary));
+    }
+    let reports = finished.into_iter().map(|(key, model, slo, mut summary)| {
+        let lowest = lowest.get(&(key.probe.clone(), key.target.clone()));
+        let lower = lowest.filter(|lowest| lowest.users < key.concurrency);
+        summary.diagnosis = Some(diagnose(
+            key.concurrency,
+            &summary.observed,
+            lower,
+            lower.is_none(),
+            &Baseline::default(),
+        ));
+        Report::of(key, model, &slo, summary)
     });
     replay.reports = reports.collect();
     Ok(replay)
