@@ -213,6 +213,7 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
         cancelled,
         cut_short = summary.cut_short.map(Skip::as_str),
         withheld = summary.withheld,
+        diagnosis = summary.diagnosis.as_ref().map(|diagnosis| &*diagnosis.sentence),
         "burst"
     );
     let hits = summary.served_from_cache();

@@ -26,7 +26,8 @@
 //!
 //! From instants come durations ([`measure`]), from durations and objectives verdicts ([`slo`]). A verdict
 //! that our own lateness ([`lag`]) could have turned is not given. The requests of a burst are summed up
-//! ([`summary`]).
+//! ([`summary`]), and compared with the lowest step of their round and with what is usual ([`baseline`]) it is said
+//! why they were slow ([`diagnose`]).
 //!
 //! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
 //! row of the page ([`web`]). [`cli`] puts the parts together; `once` prints a [`report`] instead.
@@ -41,7 +42,7 @@
 //!
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and the outside
 //!   crates that matter have their homes listed there.
-//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
+//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `diagnose`, `baseline`, `schedule`, `load`,
 //!   `budget`, `backoff`, `busy` and the engine of `sim`
 //!   hold no clock and do no I/O: instants are passed in.
 //! - Measuring has a [`runtime`] of its own.
@@ -50,6 +51,7 @@
 
 pub mod answer;
 pub mod backoff;
+pub mod baseline;
 pub mod board;
 pub mod budget;
 pub mod burst;
@@ -60,6 +62,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod cron;
+pub mod diagnose;
 pub mod dialect;
 pub mod expect;
 pub mod framing;

@@ -113,6 +113,12 @@ impl Report {
         lines.extend(self.throughput());
         lines.extend(self.cache());
         lines.push(self.goodput());
+        lines.extend(
+            summary
+                .diagnosis
+                .as_ref()
+                .map(|diagnosis| diagnosis.sentence.clone()),
+        );
         lines.extend(self.failures());
         lines.join("\n") + "\n"
     }

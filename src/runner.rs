@@ -21,10 +21,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::waits::Waits;
 use crate::{
+    baseline::Baselines,
     burst::Burst,
+    clock::unix_now,
     config::plan::{Probe, Series, Target},
+    diagnose::{Lowest, diagnose},
     lag::Lag,
-    load::is_lost,
+    load::{Load, is_lost},
     metrics::SeriesMetrics,
     outcome::{Outcome, Skip},
     pause::PauseSwitch,
@@ -32,7 +35,7 @@ use crate::{
     request::Endpoint,
     rhythm::Replica,
     summary::{Judged, Summary},
-    units::{Ratio, Seconds},
+    units::Seconds,
 };
 
 /// A series and its metrics.
@@ -84,6 +87,8 @@ pub struct Runner {
     pub places: Arc<Semaphore>,
     pub steps: Vec<Arc<Watched>>,
     pub guarded: Guarded,
+    /// What is usual for each series.
+    pub baselines: Baselines,
     /// Requests so far.
     pub asked: AtomicU64,
     pub lag: Lag,
@@ -148,6 +153,7 @@ impl Runner {
         }
         // Whether the rule of the ladder stops it here.
         let mut stopped = false;
+        let mut lowest = None;
         for (number, step) in self.steps.iter().enumerate() {
             if stopped {
                 self.tell(step, What::Skipped(Skip::Ladder, 1));
@@ -183,9 +189,11 @@ impl Runner {
                     self.tell(step, What::Skipped(Skip::Backoff, 1));
                 }
                 Ok(_places) => {
-                    let goodput = self.burst(step, due, &mut spending, cancel).await;
+                    let mut summary = self.burst(step, due, &mut spending, cancel).await;
+                    self.diagnose(step, &mut summary, &mut lowest, cancel);
                     let lost = |(goodput, stop)| is_lost(goodput, stop);
-                    stopped = goodput.zip(self.probe.ladder_stop).is_some_and(lost);
+                    stopped = summary.goodput.zip(self.probe.ladder_stop).is_some_and(lost);
+                    self.tell(step, What::Ended(Arc::new(summary), cancel.is_cancelled()));
                 }
                 Err(skip) => {
                     self.tell(step, What::Skipped(skip, 1));
@@ -256,14 +264,14 @@ impl Runner {
         }
     }
 
-    /// Fires one burst; its goodput, where any of its requests was judged.
+    /// Fires one burst.
     async fn burst(
         &self,
         step: &Arc<Watched>,
         due: Instant,
         spending: &mut Spending<'_>,
         cancel: &CancellationToken,
-    ) -> Option<Ratio> {
+    ) -> Summary {
         self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
         let brake = Brake::new(self.probe.protect, cancel);
         let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
@@ -281,9 +289,36 @@ impl Runner {
             let requests = u32::try_from(requests).unwrap_or(u32::MAX);
             self.tell(step, What::RequestsSkipped(skip, requests));
         }
-        let goodput = summary.goodput;
-        self.tell(step, What::Ended(Arc::new(summary), cancel.is_cancelled()));
-        goodput
+        summary
+    }
+
+    /// Says why a burst was slow, and learns from it if it was a good one. `lowest` becomes what the lowest step showed.
+    /// An open loop has no number of users to reason from: nothing is said of it.
+    fn diagnose(
+        &self,
+        step: &Arc<Watched>,
+        summary: &mut Summary,
+        lowest: &mut Option<Lowest>,
+        cancel: &CancellationToken,
+    ) {
+        let Load::Users(users) = step.series.step.load else {
+            return;
+        };
+        let is_lowest = self.steps.first().is_some_and(|first| Arc::ptr_eq(first, step));
+        let name = step.series.lasting_name();
+        let baseline = self.baselines.of(&name);
+        let observed = &summary.observed;
+        summary.diagnosis = Some(diagnose(users, observed, lowest.as_ref(), is_lowest, &baseline));
+        if is_lowest && observed.is_reference() {
+            *lowest = Some(Lowest {
+                users,
+                observed: observed.clone(),
+            });
+        }
+        let is_whole = summary.invalid.is_empty() && summary.cut_short.is_none() && !cancel.is_cancelled();
+        if let Some(lesson) = observed.lesson().filter(|_| is_whole) {
+            self.baselines.learn(&name, lesson, unix_now());
+        }
     }
 
     fn skip_round(&self, skip: Skip, bursts: u32) {

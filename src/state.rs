@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::budget::Used;
+use crate::{baseline::Baseline, budget::Used};
 
 /// The form of the file. Another one is set aside.
 const VERSION: u32 = 1;
@@ -25,7 +25,7 @@ pub struct State {
     #[serde(default)]
     pub budgets: BTreeMap<String, Used>,
     #[serde(default)]
-    pub baselines: BTreeMap<String, Value>,
+    pub baselines: BTreeMap<String, Baseline>,
 }
 
 #[derive(Serialize, Deserialize)]

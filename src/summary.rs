@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::plan::Slo,
+    diagnose::{Diagnosis, Evidence, Fate, Observed, Sample},
     identity::RequestId,
     measure::{Measurement, Phases, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
@@ -47,6 +48,39 @@ impl Judged {
     /// percentiles do not improve when requests time out.
     pub fn waited_for_first_token(&self) -> Option<Seconds> {
         self.record.waited_in_vain().or(self.measured.ttft)
+    }
+
+    /// What a diagnosis needs of it; `None` of a request that never started.
+    fn sample(&self) -> Option<Sample> {
+        let Self { record, measured, .. } = self;
+        let line = &record.timeline;
+        let fate = match record.outcome {
+            Outcome::Ok => Fate::Succeeded,
+            _ if record.waited_in_vain().is_some() => Fate::WaitedInVain,
+            Outcome::Failed(_) | Outcome::Invalid(_) => Fate::Failed,
+        };
+        let ended = record.ended?;
+        let Phases {
+            dns, connect, tls, ..
+        } = measured.phases;
+        let connecting = [dns, connect, tls].into_iter().flatten();
+        Some(Sample {
+            start: line.start?,
+            first: line.first,
+            end: match fate {
+                Fate::Succeeded => line.last.unwrap_or(ended),
+                Fate::WaitedInVain | Fate::Failed => ended,
+            },
+            fate,
+            ttft: self.waited_for_first_token(),
+            itl: measured.itl,
+            intervals: measured.intervals,
+            connecting: connecting.reduce(|sum, phase| sum + phase),
+            tokens: measured.output_tokens.0,
+            // Each gap is between two of them.
+            arrivals: line.first.map_or(0, |_| line.gaps.len() as u64 + 1),
+            replica: record.peer.map(|peer| peer.to_string()),
+        })
     }
 }
 
@@ -151,6 +185,11 @@ pub struct Summary {
     pub retry_after: Option<Seconds>,
     /// Why the burst was cut short to protect the endpoint.
     pub cut_short: Option<Skip>,
+    /// What a diagnosis needs to know.
+    #[serde(skip)]
+    pub observed: Observed,
+    /// Why it was slow; `None` until it was compared.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 impl Summary {
@@ -212,6 +251,7 @@ pub struct Tally {
     first_invalid: Option<String>,
     retry_after: Option<Duration>,
     cut_short: Option<Skip>,
+    evidence: Evidence,
 }
 
 impl Tally {
@@ -231,6 +271,9 @@ impl Tally {
             *self.invalid.entry(invalid).or_default() += 1;
             note(&mut self.first_invalid, invalid, record);
             return;
+        }
+        if let Some(sample) = judged.sample() {
+            self.evidence.add(&sample);
         }
         let line = &record.timeline;
         if let (Some(start), Some(ended)) = (line.start, record.ended) {
@@ -381,6 +424,8 @@ impl Tally {
             first_invalid: self.first_invalid,
             retry_after: self.retry_after.map(Seconds::from),
             cut_short: self.cut_short,
+            observed: self.evidence.sum_up(),
+            diagnosis: None,
         }
     }
 }

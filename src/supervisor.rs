@@ -17,6 +17,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    baseline::Baselines,
     client::{Client, ClientError},
     config::plan::{Plan, Series, Target},
     gate::Gate,
@@ -40,6 +41,8 @@ pub struct Shared {
     /// The runtime whose threads may block.
     pub blocking: Handle,
     pub events: UnboundedSender<Event>,
+    /// What is usual for each series.
+    pub baselines: Baselines,
     pub replica: Replica,
     /// Holds all bursts back.
     pub pause: PauseSwitch,
@@ -57,6 +60,7 @@ impl Shared {
             gate: Gate::default(),
             blocking: blocking.clone(),
             events,
+            baselines: Baselines::default(),
             replica: Replica::default(),
             pause: PauseSwitch::default(),
             recording: None,
@@ -126,6 +130,7 @@ impl Supervisor {
                     places: Arc::clone(&places),
                     steps: probe.steps.iter().map(watch).collect(),
                     guarded,
+                    baselines: shared.baselines.clone(),
                     asked: AtomicU64::default(),
                     lag: shared.lag.clone(),
                     blocking: shared.blocking.clone(),

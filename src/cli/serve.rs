@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{CliError, ConfigArgs, LimitArgs};
 use crate::{
+    baseline::Baselines,
     board::Board,
     clock::unix_now,
     config::plan::Plan,
@@ -57,7 +58,8 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     limit: LimitArgs,
 
-    /// A directory, which is there, for what is to survive restarts: what was used of budgets.
+    /// A directory, which is there, for what is to survive restarts: what was used of budgets, and the
+    /// baselines that were learned.
     #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
     storage: Option<PathBuf>,
 
@@ -169,6 +171,7 @@ pub(super) enum Arming {
 pub(super) struct Exporter {
     supervisor: Supervisor,
     metrics: Metrics,
+    baselines: Baselines,
     pub(super) board: Board,
     lag: Lag,
     pause: PauseSwitch,
@@ -198,6 +201,7 @@ impl Exporter {
         Ok(Self {
             supervisor,
             metrics: shared.metrics,
+            baselines: shared.baselines,
             board,
             lag: shared.lag,
             pause: shared.pause,
@@ -213,6 +217,7 @@ impl Exporter {
             .with_context(|| format!("--storage.path: {} cannot be used", directory.display()));
         let (storage, state) = opened.map_err(CliError::usage)?;
         self.supervisor.protection().restore(&state.budgets);
+        self.baselines.restore(&state.baselines, unix_now());
         self.storage = Some((storage, state));
         Ok(())
     }
@@ -253,6 +258,7 @@ impl Exporter {
                 storage,
                 state,
                 self.supervisor.protection().clone(),
+                self.baselines.clone(),
                 drained.clone(),
             ))
         });
@@ -301,12 +307,20 @@ impl Exporter {
 
 /// Saves what changed, at most once a second, and at last when all bursts are drained. A disk that is full stops
 /// nothing: what is used is counted on.
-async fn keep(storage: Storage, mut state: State, protection: Protection, drained: CancellationToken) {
+async fn keep(
+    storage: Storage,
+    mut state: State,
+    protection: Protection,
+    baselines: Baselines,
+    drained: CancellationToken,
+) {
     let mut failing = false;
     loop {
         let is_last = timeout(SAVE_EVERY, drained.cancelled()).await.is_ok();
-        if protection.has_changed() || failing {
+        let spent = protection.has_changed();
+        if baselines.have_changed() || spent || failing {
             state.budgets = protection.kept();
+            state.baselines = baselines.kept();
             let (storage, state) = (storage.clone(), state.clone());
             let saved = tokio::task::spawn_blocking(move || storage.save(&state)).await;
             match saved.map_err(io::Error::other).flatten() {

@@ -461,6 +461,18 @@ impl Series {
         self.step.planned_requests()
     }
 
+    /// What the series is called over restarts: what was learned of another model does not hold for this one.
+    pub fn lasting_name(&self) -> String {
+        // Unlike joined names these cannot be mistaken for one another.
+        serde_json::json!([
+            self.probe.name,
+            self.target.name,
+            self.target.model,
+            self.step.load.to_string()
+        ])
+        .to_string()
+    }
+
     /// What identifies the series.
     pub fn key(&self) -> SeriesKey {
         SeriesKey {

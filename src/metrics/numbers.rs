@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::latency::{self, Latency};
 use crate::{
+    baseline::Medians,
     config::plan::{Price, Series, Slo},
     measure::{Measurement, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
@@ -92,6 +93,8 @@ pub(super) struct Numbers {
     pub(super) responses: BTreeMap<Option<u16>, u64>,
     pub(super) connections: Counts<{ ConnectionState::ALL.len() }>,
     pub(super) times: Times,
+    /// What is usual, and of how many bursts that was learned.
+    pub(super) baseline: (Medians, u64),
     /// The last burst and when it ended.
     last_burst: Option<(Instant, Arc<Summary>)>,
     pub(super) ttft: Latency,
@@ -133,6 +136,7 @@ impl Numbers {
             responses: BTreeMap::from([(Some(200), 0)]),
             connections: Counts::ZERO,
             times: Times::default(),
+            baseline: (Medians::default(), 0),
             last_burst: None,
             ttft: Latency::new(latency::FIRST_TOKEN),
             ttft_after_connect: Latency::new(latency::FIRST_TOKEN),
@@ -268,6 +272,9 @@ impl Numbers {
         if let Some(met) = summary.objective_met {
             self.judged_bursts += 1;
             self.good_bursts += u64::from(met);
+        }
+        if let Some(diagnosis) = &summary.diagnosis {
+            self.baseline = (diagnosis.baseline, diagnosis.baseline_bursts);
         }
         self.last_burst = Some((now, Arc::clone(summary)));
     }

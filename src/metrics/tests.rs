@@ -7,11 +7,13 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
+    baseline::{Baseline, Medians},
     calendar::Calendar,
     config::plan::{
         Alert, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
         TextMode, Timeouts, Withheld,
     },
+    diagnose::diagnose,
     load::{Arrival, Load, Volume},
     measure::Measurement,
     outcome::{Failure, Invalid, Outcome, Skip},
@@ -460,7 +462,7 @@ async fn the_last_burst_goes_stale_after_three_intervals() {
     let series = plain("p", "t", 1);
     let held = metrics.acquire(&series);
     let of_burst: Vec<_> = table().filter(|family| family.since == Since::Burst).collect();
-    assert_eq!(of_burst.len(), 11);
+    assert_eq!(of_burst.len(), 22);
     let all_nan = || {
         let text = scrape(&metrics);
         of_burst.iter().all(|family| {
@@ -599,6 +601,18 @@ async fn the_table_is_what_is_exported() {
     let plan = crate::config::parse(guarded, "probes.yaml", std::path::Path::new("")).unwrap();
     metrics.guarded_by(Protection::new(&plan, &tokio::runtime::Handle::current()).unwrap());
     let held = exercise(&metrics, &rich("p", "t", 1));
+    let mut last = Arc::unwrap_or_clone(burst(&held, &rich("p", "t", 1), [record(Outcome::Ok, 200, 11)]));
+    let usual = Medians {
+        ttft: Some(Seconds::new(0.2)),
+        itl: Some(Seconds::new(0.01)),
+        ..Medians::default()
+    };
+    let mut baseline = Baseline::default();
+    for hour in 0..24 {
+        baseline.learn(usual.clone(), f64::from(hour) * 3600.0);
+    }
+    last.diagnosis = Some(diagnose(1, &last.observed, None, true, &baseline));
+    held.burst_ended(&Arc::new(last), Instant::now());
     let gathered = metrics.registry.gather();
     let names: Vec<_> = gathered
         .iter()

@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use super::{read::Problem, recorded::Recorded};
 use crate::{
     answer::Examination,
+    baseline::Baseline,
     config::plan::{SeriesKey, Slo},
+    diagnose::{Lowest, diagnose},
     dialect::Decoder,
+    load::Load,
     measure::Measurement,
     outcome::{Ended, Failure, Outcome},
     reading::Reading,
@@ -15,6 +18,7 @@ use crate::{
     response::Read,
     summary::{Judged, Tally},
     tape::Ending,
+    units::Name,
 };
 
 /// How many differences are told in words.
@@ -79,9 +83,30 @@ pub fn replay(
     }
     let mut bursts: Vec<_> = bursts.into_iter().collect();
     bursts.sort_unstable_by_key(|(_, burst)| burst.last);
-    let reports = bursts.into_iter().map(|(key, burst)| {
+    let mut lowest: HashMap<(Name, Name), Lowest> = HashMap::new();
+    let mut finished = Vec::new();
+    for (key, burst) in bursts {
         let summary = burst.tally.finish(burst.slo.objective);
-        Report::of(key, burst.model, &burst.slo, summary)
+        let observed = &summary.observed;
+        if let Load::Users(users) = key.load {
+            let series = (key.probe.clone(), key.target.clone());
+            let is_lower = lowest.get(&series).is_none_or(|lowest| users < lowest.users);
+            if is_lower && observed.is_reference() {
+                let observed = observed.clone();
+                lowest.insert(series, Lowest { users, observed });
+            }
+        }
+        finished.push((key, burst.model, burst.slo, summary));
+    }
+    let reports = finished.into_iter().map(|(key, model, slo, mut summary)| {
+        // Of an open loop nothing is said: it has no number of users to reason from.
+        if let Load::Users(users) = key.load {
+            let lowest = lowest.get(&(key.probe.clone(), key.target.clone()));
+            let lower = lowest.filter(|lowest| lowest.users < users);
+            let (observed, usual) = (&summary.observed, Baseline::default());
+            summary.diagnosis = Some(diagnose(users, observed, lower, lower.is_none(), &usual));
+        }
+        Report::of(key, model, &slo, summary)
     });
     replay.reports = reports.collect();
     Ok(replay)

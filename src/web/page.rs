@@ -121,7 +121,12 @@ fn table_row(row: &Row, now: f64) -> Markup {
             th scope="row" { (series.probe.name) }
             td { (series.target.name) small { (series.target.model) } }
             td class="number" { (series.step.load) }
-            td { span class="verdict" { (verdict) } small { (doing(row)) } }
+            td {
+                span class="verdict" { (verdict) } small { (doing(row)) }
+                @if let Some(diagnosis) = summary.and_then(|summary| summary.diagnosis.as_ref()) {
+                    small { (diagnosis.sentence) }
+                }
+            }
             td class="number" {
                 @match summary.and_then(|summary| summary.goodput) {
                     Some(goodput) => (goodput),

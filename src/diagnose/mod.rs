@@ -1,0 +1,272 @@
+//! Why a burst was slow: from its requests, from the lowest step of the same round, and from what is usual. No clock
+//! and no I/O.
+//!
+//! What a burst is compared with ([`Reference`]) is the lowest step of its round; for that step itself, the series'
+//! [baseline](crate::baseline); where there is none, but requests visibly queued, the request that was served first.
+//! Times are medians. A time is inflated when it is half as long again as the reference's, and so much longer that it
+//! cost a request at least 10 ms. Where something is inflated, the seconds that a request lost are split:
+//!
+//! - network: twice what connecting (DNS, TCP, TLS) took longer, as the request makes the same way, but no more than
+//!   the time to first token took longer;
+//! - queue: the rest of what the time to first token took longer;
+//! - decode: what the inter-token latency rose by, times the tokens of an answer.
+//!
+//! Where they lost most is the [`Cause`], and its share of the sum the confidence. Two causes come first: errors,
+//! where a fifth of the requests failed (their share is the confidence; requests that waited for the first token in
+//! vain are slow and not failed), and network where tokens arrive in clumps of at least four and twice those of the
+//! reference, the time to first token is inflated and the inter-token latency fell: something on the way holds them
+//! back. Nothing inflated is
+//! the cause none, more confident the closer everything is to the reference. Without a reference nothing is known:
+//! none, with confidence 0.
+
+mod observed;
+mod replicas;
+mod sentence;
+mod staircase;
+
+use serde::Serialize;
+
+use self::staircase::Slots;
+pub use self::{
+    observed::{Evidence, Fate, Observed, Sample},
+    replicas::Spread,
+    staircase::Staircase,
+};
+use crate::{
+    baseline::{Baseline, Medians},
+    units::{Ratio, Seconds},
+};
+
+/// From this ratio to the reference on, a time is inflated.
+const INFLATED: f64 = 1.5;
+
+/// Less than this, in seconds, is nothing that a user loses.
+const NOTICED: f64 = 0.010;
+
+/// From this share of failed requests on, failures are the matter.
+const ERRORS: f64 = 0.2;
+
+/// From so many tokens an arrival on, they come in clumps.
+const CLUMP: f64 = 4.0;
+
+/// To this ratio to the reference or less, a latency fell.
+const FELL: f64 = 0.95;
+
+/// What makes a burst slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    None,
+    /// The first token is late, its successors are not.
+    Queue,
+    /// Tokens follow one another slowly.
+    Decode,
+    /// The way there is long, or holds back what comes.
+    Network,
+    /// Requests fail.
+    Errors,
+}
+
+impl Cause {
+    pub const ALL: &'static [Self] = &[Self::None, Self::Queue, Self::Decode, Self::Network, Self::Errors];
+
+    /// The value of the label `cause`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Queue => "queue",
+            Self::Decode => "decode",
+            Self::Network => "network",
+            Self::Errors => "errors",
+        }
+    }
+}
+
+/// What a burst was compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reference {
+    /// The lowest step of the same round, with so many users.
+    LowestStep(u32),
+    Baseline,
+    /// The request of this burst that was served first: for the time to first token alone.
+    ServedFirst,
+}
+
+/// Why a burst was slow.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Diagnosis {
+    pub cause: Cause,
+    /// Between 0 and 1.
+    pub confidence: f64,
+    /// The same in words, and what else is to be said.
+    pub sentence: String,
+    pub compared_with: Option<Reference>,
+    /// Median over the lowest step's median; 1 for that step itself.
+    pub load_inflation: Inflation,
+    /// What is usual for the series, once enough good bursts were seen.
+    pub baseline: Medians,
+    /// Good bursts that the baseline was learned from.
+    pub baseline_bursts: u64,
+    /// How many requests the server works on at once; `None` where none queued for a slot.
+    pub slots: Option<Staircase>,
+    /// Where none queued: so many at least.
+    pub slots_at_least: Option<u32>,
+    /// Output tokens for each read that carried any, median.
+    pub tokens_per_arrival: Option<f64>,
+    /// Whether tokens arrive in clumps.
+    pub coalesced: bool,
+    pub replicas: Option<Spread>,
+}
+
+/// How many times longer something takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Inflation {
+    pub ttft: Option<f64>,
+    pub itl: Option<f64>,
+}
+
+/// The step with which a round began.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lowest {
+    pub users: u32,
+    pub observed: Observed,
+}
+
+/// Diagnoses a burst of `users`. `lowest`: the lowest step of the same round, unless it is this one or told nothing.
+/// `is_lowest`: it is this one.
+pub fn diagnose(
+    users: u32,
+    burst: &Observed,
+    lowest: Option<&Lowest>,
+    is_lowest: bool,
+    baseline: &Baseline,
+) -> Diagnosis {
+    let usual = baseline.usual();
+    let (compared_with, reference) = reference(burst, lowest, usual);
+    let inflation = Inflation::of(&burst.medians, &reference);
+    let coalesced = burst
+        .medians
+        .tokens_per_arrival
+        .is_some_and(|tokens| tokens >= CLUMP);
+    let (cause, confidence) = cause(burst, &reference, inflation, coalesced, compared_with.is_some());
+    let (slots, slots_at_least) = match burst.slots {
+        Slots::Known(staircase) => (Some(staircase), None),
+        Slots::AtLeast(users) => (None, Some(users)),
+        Slots::Unknown => (None, None),
+    };
+    let mut diagnosis = Diagnosis {
+        cause,
+        confidence,
+        sentence: String::new(),
+        compared_with,
+        load_inflation: match lowest {
+            Some(lowest) => Inflation::of(&burst.medians, &lowest.observed.medians),
+            None if is_lowest => Inflation::of(&burst.medians, &burst.medians),
+            None => Inflation::default(),
+        },
+        baseline: usual,
+        baseline_bursts: baseline.bursts(),
+        slots,
+        slots_at_least,
+        tokens_per_arrival: burst.medians.tokens_per_arrival,
+        coalesced,
+        replicas: burst.spread,
+    };
+    diagnosis.sentence = sentence::of(users, burst, inflation, &diagnosis);
+    diagnosis
+}
+
+fn reference(burst: &Observed, lowest: Option<&Lowest>, usual: Medians) -> (Option<Reference>, Medians) {
+    if let Some(lowest) = lowest {
+        return (Some(Reference::LowestStep(lowest.users)), lowest.observed.medians);
+    }
+    let served_first = Medians {
+        ttft: burst.fastest,
+        ..Medians::default()
+    };
+    match burst.slots {
+        // That it always queues here makes it no less a queue.
+        Slots::Known(_) if Inflation::of(&burst.medians, &usual).is_none_or_usual() => {
+            (Some(Reference::ServedFirst), served_first)
+        }
+        _ if usual.ttft.is_some() => (Some(Reference::Baseline), usual),
+        _ => (None, Medians::default()),
+    }
+}
+
+impl Inflation {
+    fn of(medians: &Medians, reference: &Medians) -> Self {
+        let ratio = |this: Option<Seconds>, that: Option<Seconds>| {
+            let that = that.map(Seconds::get).filter(|that| *that > 0.0)?;
+            Some(this?.get() / that)
+        };
+        Self {
+            ttft: ratio(medians.ttft, reference.ttft),
+            itl: ratio(medians.itl, reference.itl),
+        }
+    }
+
+    fn is_none_or_usual(self) -> bool {
+        let is_usual = |ratio: Option<f64>| ratio.is_none_or(|ratio| ratio < INFLATED);
+        is_usual(self.ttft) && is_usual(self.itl)
+    }
+}
+
+/// The cause and how sure it is.
+fn cause(
+    burst: &Observed,
+    reference: &Medians,
+    inflation: Inflation,
+    coalesced: bool,
+    is_compared: bool,
+) -> (Cause, f64) {
+    let failed = burst.failed.map_or(0.0, Ratio::get);
+    if failed >= ERRORS {
+        return (Cause::Errors, failed);
+    }
+    if !is_compared {
+        return (Cause::None, 0.0);
+    }
+    let longer = |this: Option<Seconds>, that: Option<Seconds>| match (this, that) {
+        (Some(this), Some(that)) => (this - that).get(),
+        _ => 0.0,
+    };
+    let first = longer(burst.medians.ttft, reference.ttft);
+    let decode = longer(burst.medians.itl, reference.itl) * burst.intervals;
+    let is_inflated =
+        |ratio: Option<f64>, lost: f64| ratio.is_some_and(|ratio| ratio >= INFLATED) && lost >= NOTICED;
+    let (late, slow) = (
+        is_inflated(inflation.ttft, first),
+        is_inflated(inflation.itl, decode),
+    );
+    let held_back = match (burst.medians.tokens_per_arrival, reference.tokens_per_arrival) {
+        (Some(this), Some(that)) => coalesced && this >= 2.0 * that,
+        _ => false,
+    };
+    // A server that only got slower would not send its tokens faster.
+    if held_back && late && inflation.itl.is_none_or(|ratio| ratio <= FELL) {
+        return (Cause::Network, 1.0);
+    }
+    let network = (2.0 * longer(burst.medians.connecting, reference.connecting)).min(first);
+    let lost = [
+        (Cause::Queue, late, first - network),
+        (Cause::Network, late, network),
+        (Cause::Decode, slow, decode),
+    ];
+    let all: f64 = lost.iter().map(|(_, _, seconds)| seconds).sum();
+    let most = lost
+        .into_iter()
+        .filter(|(_, inflated, _)| *inflated)
+        .max_by(|(.., a), (.., b)| a.total_cmp(b));
+    match most {
+        Some((cause, _, seconds)) => (cause, seconds / all),
+        None => {
+            let worst = inflation.ttft.unwrap_or(1.0).max(inflation.itl.unwrap_or(1.0));
+            (
+                Cause::None,
+                (1.0 - (worst - 1.0) / (INFLATED - 1.0)).clamp(0.0, 1.0),
+            )
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Bursts whose cause is known, in virtual time: the simulator's engine answers, and what arrives goes the way of real
+//! requests, from the timeline to the diagnosis.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use llm_probe_exporter::{
+    baseline::Baseline,
+    config::plan::Slo,
+    diagnose::{Cause, Diagnosis, Lowest, diagnose},
+    measure::Measurement,
+    outcome::{Failure, Outcome},
+    record::Record,
+    sim::{
+        engine::{Engine, Id},
+        profile::{Costs, Profile},
+    },
+    slo::ErrorBounds,
+    summary::{Judged, Summary, Tally},
+    units::Tokens,
+};
+use tokio::time::Instant;
+
+/// A machine with slots, and the way to it.
+#[derive(Clone, Copy)]
+struct World {
+    profile: Profile,
+    prompt: u64,
+    /// Of the prompt, in the KV cache.
+    cached: u64,
+    /// Output tokens: at least and at most.
+    output: (u64, u64),
+    round_trip: f64,
+    /// How many times longer everything takes.
+    drift: f64,
+    /// Requests that are let in.
+    limit: usize,
+    /// A proxy lets this many tokens come together before it passes them on.
+    held: usize,
+}
+
+const LAPTOP: World = World {
+    profile: Profile::LAPTOP,
+    prompt: 34,
+    cached: 0,
+    output: (64, 64),
+    round_trip: 0.001,
+    drift: 1.0,
+    limit: usize::MAX,
+    held: 1,
+};
+
+/// A request under way.
+struct Open {
+    user: u32,
+    record: Record,
+    output: u64,
+    held: usize,
+    last_arrival: Instant,
+}
+
+impl World {
+    fn with_slots(mut self, slots: usize) -> Self {
+        self.profile.slots = slots;
+        self
+    }
+
+    /// One burst: `users` start together, each asks again until there were `requests`.
+    fn burst(&self, users: u32, requests: u32, rng: &mut Rng) -> Summary {
+        let begun = Instant::now() + Duration::from_secs(1000);
+        let mut engine = Engine::new(self.profile, rng.u64(..));
+        let mut tally = Tally::default();
+        let slo = Slo::default();
+        let mut tell = |mut record: Record, ended: Instant, outcome: Outcome| {
+            (record.ended, record.outcome) = (Some(ended), outcome);
+            let measured = Measurement::of(&record);
+            tally.add(&Judged::new(record, measured, ErrorBounds::default(), &slo), true);
+        };
+        // When requests reach the server.
+        let mut coming: BinaryHeap<Reverse<(Duration, u32)>> = BinaryHeap::new();
+        let mut open: HashMap<u32, Open> = HashMap::new();
+        let (mut started, mut admitted) = (0, 0);
+        let mut start =
+            |user: u32, at: Instant, rng: &mut Rng, coming: &mut BinaryHeap<_>, open: &mut HashMap<_, _>| {
+                if started == requests {
+                    return;
+                }
+                let mut record = Record::new(started, false, at);
+                let connect = self.trip(2.0, rng);
+                let line = &mut record.timeline;
+                (line.start, line.connect, line.connected) = (Some(at), Some(connect), Some(at + connect));
+                let there = at + connect + self.trip(1.0, rng);
+                coming.push(Reverse((there.saturating_duration_since(begun), started)));
+                let output = rng.u64(self.output.0..=self.output.1);
+                open.insert(
+                    started,
+                    Open {
+                        user,
+                        record,
+                        output,
+                        held: 0,
+                        last_arrival: there,
+                    },
+                );
+                started += 1;
+            };
+        for user in 0..users {
+            let at = begun + Duration::from_secs_f64(rng.f64() * 0.003);
+            start(user, at, rng, &mut coming, &mut open);
+        }
+        let (mut now, mut emitted) = (Duration::ZERO, Vec::new());
+        loop {
+            while let Some(Reverse((at, number))) =
+                coming.peek().copied().filter(|Reverse((at, _))| *at <= now)
+            {
+                coming.pop();
+                let output = open[&number].output;
+                if admitted == self.limit {
+                    let mut refused = open.remove(&number).unwrap();
+                    let back = begun + at + self.trip(1.0, rng);
+                    refused.record.status = Some(429);
+                    tell(refused.record, back, Outcome::Failed(Failure::RateLimited));
+                    start(refused.user, back, rng, &mut coming, &mut open);
+                    continue;
+                }
+                admitted += 1;
+                let id = Id(number.into());
+                engine
+                    .submit_cached(id, self.prompt, self.cached, output, at)
+                    .unwrap();
+            }
+            let Some(lasts) = engine.begin(now) else {
+                match coming.peek() {
+                    Some(Reverse((at, _))) => now = *at,
+                    None => break,
+                }
+                continue;
+            };
+            now += lasts.mul_f64(self.drift);
+            engine.complete(now, &mut emitted);
+            for token in &emitted {
+                let number = u32::try_from(token.id.0).unwrap();
+                let request = open.get_mut(&number).unwrap();
+                request.held += 1;
+                if request.held == self.held || token.last {
+                    let at = (begun + now + self.trip(1.0, rng)).max(request.last_arrival);
+                    request.record.timeline.headers.get_or_insert(at);
+                    for _ in 0..std::mem::take(&mut request.held) {
+                        request.record.timeline.output(at, true);
+                    }
+                    request.last_arrival = at;
+                }
+                if token.last {
+                    let mut request = open.remove(&number).unwrap();
+                    request.record.usage.output = Some(Tokens(request.output));
+                    let at = request.last_arrival;
+                    tell(request.record, at, Outcome::Ok);
+                    start(request.user, at, rng, &mut coming, &mut open);
+                }
+            }
+        }
+        tally.finish(slo.objective)
+    }
+
+    /// So many half round trips, with jitter.
+    fn trip(&self, halves: f64, rng: &mut Rng) -> Duration {
+        Duration::from_secs_f64(self.round_trip / 2.0 * halves * (1.0 + 0.3 * rng.f64()))
+    }
+}
+
+/// What is true in a case.
+pub(crate) struct Truth {
+    pub(crate) cause: Cause,
+    pub(crate) slots: Option<u32>,
+    pub(crate) coalesced: bool,
+}
+
+impl Truth {
+    const fn of(cause: Cause) -> Self {
+        Self {
+            cause,
+            slots: None,
+            coalesced: false,
+        }
+    }
+
+    const fn queue(slots: u32) -> Self {
+        Self {
+            slots: Some(slots),
+            ..Self::of(Cause::Queue)
+        }
+    }
+
+    /// Whether the diagnosis names it.
+    pub(crate) fn is_named_by(&self, diagnosis: &Diagnosis) -> bool {
+        let slots = match self.slots {
+            None => true,
+            Some(truth) => diagnosis
+                .slots
+                .is_some_and(|found| found.slots.abs_diff(truth) <= if truth > 10 { truth / 10 } else { 1 }),
+        };
+        slots && diagnosis.cause == self.cause && diagnosis.coalesced == self.coalesced
+    }
+}
+
+/// A case: its name, what is true, and a run of it by a seed.
+pub(crate) type Case = (&'static str, Truth, fn(&mut Rng) -> Diagnosis);
+
+pub(crate) fn all() -> Vec<Case> {
+    vec![
+        ("1 slot", Truth::queue(1), |rng| fifty(varied(LAPTOP, rng), rng)),
+        ("4 slots", Truth::queue(4), |rng| {
+            fifty(varied(LAPTOP.with_slots(4), rng), rng)
+        }),
+        ("16 slots", Truth::queue(16), |rng| {
+            fifty(varied(LAPTOP.with_slots(16), rng), rng)
+        }),
+        ("4 slots of an H100", Truth::queue(4), |rng| {
+            let mut world = varied(LAPTOP, rng);
+            world.profile = Profile::H100_8B;
+            fifty(world.with_slots(4), rng)
+        }),
+        ("16 slots of an L40S", Truth::queue(16), |rng| {
+            let mut world = varied(LAPTOP, rng);
+            world.profile = Profile::L40S_8B;
+            fifty(world.with_slots(16), rng)
+        }),
+        ("decode-bound", Truth::of(Cause::Decode), |rng| {
+            let mut world = varied(LAPTOP, rng);
+            world.profile = Profile {
+                costs: Costs {
+                    decode: 0.5e-3 + 2e-3 * rng.f64(),
+                    ..Profile::L40S_8B.costs
+                },
+                ..Profile::L40S_8B
+            };
+            fifty(world, rng)
+        }),
+        ("network delay", Truth::of(Cause::Network), |rng| {
+            let mut world = varied(LAPTOP, rng);
+            world.profile = Profile::H100_8B;
+            let slow = World {
+                round_trip: world.round_trip + 0.05 + 0.2 * rng.f64(),
+                ..world
+            };
+            unusual(world, slow, rng)
+        }),
+        ("rate limiter", Truth::of(Cause::Errors), |rng| {
+            let mut world = varied(LAPTOP.with_slots(8), rng);
+            world.limit = 5 + rng.usize(..30);
+            let lowest = lowest(LAPTOP, rng);
+            diagnose(
+                50,
+                &world.burst(50, 50, rng).observed,
+                Some(&lowest),
+                false,
+                &Baseline::default(),
+            )
+        }),
+        ("prefix cache", Truth::of(Cause::None), |rng| {
+            let mut world = varied(LAPTOP, rng);
+            (world.profile, world.prompt) = (Profile::L40S_8B, 4000);
+            unusual(
+                world,
+                World {
+                    cached: 3900,
+                    ..world
+                },
+                rng,
+            )
+        }),
+        ("drift", Truth::of(Cause::Decode), |rng| {
+            let world = varied(LAPTOP, rng);
+            let drift = 1.8 + 2.0 * rng.f64();
+            unusual(world, World { drift, ..world }, rng)
+        }),
+        (
+            "coalescing proxy",
+            Truth {
+                coalesced: true,
+                ..Truth::of(Cause::Network)
+            },
+            |rng| {
+                let world = World {
+                    output: (64, 64),
+                    ..varied(LAPTOP, rng)
+                };
+                let held = rng.usize(24..=64);
+                unusual(world, World { held, ..world }, rng)
+            },
+        ),
+        ("none, one user", Truth::of(Cause::None), |rng| {
+            let world = varied(LAPTOP, rng);
+            unusual(world, world, rng)
+        }),
+        ("none, eight users", Truth::of(Cause::None), |rng| {
+            let mut world = varied(LAPTOP, rng);
+            world.profile = Profile::H100_8B;
+            let lowest = lowest(world, rng);
+            diagnose(
+                8,
+                &world.burst(8, 16, rng).observed,
+                Some(&lowest),
+                false,
+                &Baseline::default(),
+            )
+        }),
+    ]
+}
+
+/// Another way, other answers, more or less jitter.
+fn varied(mut world: World, rng: &mut Rng) -> World {
+    world.round_trip = 0.0005 + 0.01 * rng.f64();
+    world.output.0 = rng.u64(24..=64);
+    world.profile.jitter = 0.02 + 0.1 * rng.f64();
+    world
+}
+
+fn lowest(world: World, rng: &mut Rng) -> Lowest {
+    Lowest {
+        users: 1,
+        observed: world.burst(1, 3, rng).observed,
+    }
+}
+
+/// The upper step of a ladder.
+fn fifty(world: World, rng: &mut Rng) -> Diagnosis {
+    let lowest = lowest(world, rng);
+    let burst = world.burst(50, 50, rng);
+    diagnose(50, &burst.observed, Some(&lowest), false, &Baseline::default())
+}
+
+/// One user after forty usual bursts.
+fn unusual(usual: World, now: World, rng: &mut Rng) -> Diagnosis {
+    let mut baseline = Baseline::default();
+    for minute in 0..40 {
+        let lesson = usual.burst(1, 3, rng).observed.lesson().unwrap();
+        baseline.learn(lesson, 1e9 + 60.0 * f64::from(minute));
+    }
+    diagnose(1, &now.burst(1, 3, rng).observed, None, true, &baseline)
+}
