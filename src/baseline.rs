@@ -94,9 +94,7 @@ impl Baseline {
             0.0
         } else {
             // Clocks may be set back.
-            ((unix - self.last) / 3600.0)
-                .max(0.0)
-                .min(LONGEST_PAUSE_HOURS)
+            ((unix - self.last) / 3600.0).clamp(0.0, LONGEST_PAUSE_HOURS)
         };
         self.bursts = self.bursts.saturating_add(1);
         self.last = unix;

@@ -259,14 +259,13 @@ fn cause(
         .into_iter()
         .filter(|(_, inflated, _)| *inflated)
         .max_by(|(.., a), (.., b)| a.total_cmp(b));
-    match most {
-        Some((cause, _, seconds)) => (cause, seconds / all),
-        None => {
-            let worst = inflation.ttft.unwrap_or(1.0).max(inflation.itl.unwrap_or(1.0));
-            (
-                Cause::None,
-                (1.0 - (worst - 1.0) / (INFLATED - 1.0)).clamp(0.0, 1.0),
-            )
-        }
+    if let Some((cause, _, seconds)) = most {
+        (cause, seconds / all)
+    } else {
+        let worst = inflation.ttft.unwrap_or(1.0).max(inflation.itl.unwrap_or(1.0));
+        (
+            Cause::None,
+            (1.0 - (worst - 1.0) / (INFLATED - 1.0)).clamp(0.0, 1.0),
+        )
     }
 }

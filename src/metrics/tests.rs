@@ -609,7 +609,7 @@ async fn the_table_is_what_is_exported() {
     };
     let mut baseline = Baseline::default();
     for hour in 0..24 {
-        baseline.learn(usual.clone(), f64::from(hour) * 3600.0);
+        baseline.learn(usual, f64::from(hour) * 3600.0);
     }
     last.diagnosis = Some(diagnose(1, &last.observed, None, true, &baseline));
     held.burst_ended(&Arc::new(last), Instant::now());
