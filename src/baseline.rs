@@ -93,8 +93,13 @@ impl Baseline {
         let hours = if self.bursts == 0 {
             0.0
         } else {
-            // Clocks may be set back.
-            ((unix - self.last) / 3600.0).clamp(0.0, LONGEST_PAUSE_HOURS)
+            // Clocks may be set back; what is no number is no time.
+            let hours = (unix - self.last) / 3600.0;
+            if hours > 0.0 {
+                hours.min(LONGEST_PAUSE_HOURS)
+            } else {
+                0.0
+            }
         };
         self.bursts = self.bursts.saturating_add(1);
         self.last = unix;
