@@ -196,12 +196,13 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
     tracing::info!(
         probe = %key.probe,
         target = %key.target,
-        concurrency = key.concurrency,
+        load = %key.load,
         requests = summary.requests,
         ok = summary.successes,
         failed,
         failures = failures.join(","),
         invalid = summary.invalid.values().sum::<u64>(),
+        unsent = summary.unsent.values().sum::<u64>(),
         goodput = summary.goodput.map(Ratio::get),
         ttft_p50_seconds = summary.ttft.map(|ttft| ttft.p50.get()),
         ttft_p99_seconds = summary.ttft.map(|ttft| ttft.p99.get()),
@@ -223,7 +224,7 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
     tracing::debug!(
         probe = %key.probe,
         target = %key.target,
-        concurrency = key.concurrency,
+        load = %key.load,
         request = record.number,
         request_id = record.id.map(tracing::field::display),
         warmup = record.warmup,
@@ -242,7 +243,7 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
 fn log_closing(watched: &Watched, skip: Skip) {
     let key = watched.series.key();
     if skip == Skip::Window {
-        tracing::info!(probe = %key.probe, target = %key.target, concurrency = key.concurrency, "window closed");
+        tracing::info!(probe = %key.probe, target = %key.target, load = %key.load, "window closed");
     }
 }
 
@@ -255,7 +256,7 @@ pub fn log_skip(watched: &Watched, skip: Skip, bursts: u32) {
     tracing::info!(
         probe = %key.probe,
         target = %key.target,
-        concurrency = key.concurrency,
+        load = %key.load,
         reason = skip.as_str(),
         bursts,
         "burst skipped"

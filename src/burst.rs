@@ -1,5 +1,7 @@
 //! One due burst → N concurrent requests → their records, measured and judged.
 
+mod open;
+
 use std::{
     mem,
     sync::{
@@ -12,20 +14,24 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     runtime::Handle,
-    sync::mpsc::{UnboundedSender, unbounded_channel},
+    sync::{
+        Semaphore,
+        mpsc::{UnboundedSender, unbounded_channel},
+    },
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::open::{Unsent, Upcoming};
 use crate::{
     answer::Examination,
     config::plan::{Series, Slo},
     identity::RequestId,
     lag::Lag,
-    load::Volume,
+    load::{Arrival, Volume},
     measure::Measurement,
-    outcome::Outcome,
+    outcome::{Outcome, Skip},
     protection::Brake,
     record::Record,
     request::{Endpoint, Request},
@@ -46,6 +52,8 @@ pub struct Burst {
     pub asked_before: u64,
     /// Ends the burst at once; requests under way become invalid.
     pub brake: Arc<Brake>,
+    /// Requests that may be under way, over all probes: those of an open loop wait for theirs here.
+    pub places: Arc<Semaphore>,
 }
 
 impl Burst {
@@ -56,8 +64,11 @@ impl Burst {
             series, lag, brake, ..
         } = &self;
         let slo = &series.step.slo;
-        let users = series.step.users;
+        let step = &series.step;
+        let users = step.load.users();
+        let start_together = step.arrival == Arrival::Together;
         let mut tally = Tally::default();
+        let (mut planned, mut held_back) = (series.planned_requests(), 0);
         let warmup = series.probe.warmup;
         let phases = [(true, Volume::Requests(warmup)), (false, series.step.volume)];
         for (is_warmup, volume) in phases
@@ -68,20 +79,32 @@ impl Burst {
             while let Some(record) = places.next_examined(&self).await {
                 brake.ended(record.outcome, record.retry_after, places.all_sent());
                 if brake.reason().is_some() && record.was_never_sent() {
+                    held_back += u64::from(!is_warmup);
                     continue;
                 }
-                let together = record.number < users;
+                let together = start_together && record.number < users;
                 let judged = judged(record, slo, lag);
                 tally.add(&judged, together);
                 each(judged);
+            }
+            if !is_warmup {
+                for (reason, requests) in places.unsent().await {
+                    // What an abort left unsent is the brake's doing where it was pulled.
+                    let reason = brake.reason().filter(|_| reason == Skip::Drain).unwrap_or(reason);
+                    tally.unsent(reason, requests, slo.judges_unsent(reason));
+                }
+                if places.shared.is_open() {
+                    planned = tally.requests() + tally.unsent_requests() + held_back;
+                }
             }
             if brake.token().is_cancelled() {
                 break;
             }
         }
         if let Some(reason) = brake.reason() {
-            let never_sent = series.planned_requests().saturating_sub(tally.requests());
-            tally.cut_short(reason, never_sent, series.step.slo.judges(reason));
+            let never_sent = planned.saturating_sub(tally.requests() + tally.unsent_requests());
+            tally.cut_short(reason);
+            tally.unsent(reason, never_sent, slo.judges_unsent(reason));
         }
         tally.finish(slo.objective)
     }
@@ -103,8 +126,11 @@ fn judged(record: Record, slo: &Slo, lag: &Lag) -> Judged {
     Judged::new(record, measured, bounds, slo)
 }
 
-/// The places of a burst's users. Each sends a request, waits for its end, and sends the next (a closed loop).
+/// The places of a burst's users. Each sends a request, waits for its end, and sends the next (a closed loop). In an
+/// open loop each request has one of its own.
 struct Places {
+    /// What is still to be sent of an open loop.
+    upcoming: Option<Upcoming>,
     tasks: JoinSet<()>,
     shared: Arc<Shared>,
     records: tokio::sync::mpsc::UnboundedReceiver<Record>,
@@ -125,12 +151,13 @@ struct Shared {
     volume: Volume,
     begun: Instant,
     started: AtomicU32,
+    unsent: Unsent,
 }
 
 impl Places {
     /// Builds what the first requests say, then lets all places start.
     fn fill(burst: &Burst, warmup: bool, volume: Volume) -> Self {
-        let users = burst.series.step.users;
+        let users = burst.series.step.load.users();
         let first = volume.requests().map_or(users, |requests| requests.min(users));
         let body = |number| {
             body(
@@ -151,12 +178,15 @@ impl Places {
             volume,
             begun: Instant::now(),
             started: AtomicU32::new(first),
+            unsent: Unsent::default(),
         });
+        let upcoming = Upcoming::of(burst, &shared);
         let mut tasks = JoinSet::new();
         for (number, body) in (0..first).zip(bodies) {
             tasks.spawn(Arc::clone(&shared).keep_asking(Some((number, body)), deliver.clone()));
         }
         Self {
+            upcoming,
             tasks,
             shared,
             records,
@@ -167,9 +197,13 @@ impl Places {
 
     /// Whether no measured request is left to be sent.
     fn all_sent(&self) -> bool {
-        let started = self.shared.started.load(Ordering::Relaxed);
-        let planned = self.shared.volume.requests();
-        !self.shared.warmup && planned.is_some_and(|planned| started >= planned)
+        let all_started = if self.shared.is_open() {
+            self.upcoming.is_none()
+        } else {
+            let started = self.shared.started.load(Ordering::Relaxed);
+            (self.shared.volume.requests()).is_some_and(|planned| started >= planned)
+        };
+        !self.shared.warmup && all_started
     }
 
     /// The next record, once its answer is examined where it is to be; `None` when there are no more. Requests go
@@ -207,15 +241,19 @@ impl Places {
         loop {
             tokio::select! {
                 biased;
+                () = Upcoming::due(self.upcoming.as_ref()), if self.deliver.is_some() => self.start_due(),
                 record = self.records.recv() => return record,
                 () = cancel.cancelled(), if self.deliver.is_some() => {
                     // Requests that are dropped deliver their records, and their connections close at once.
                     self.tasks.abort_all();
                     self.deliver = None;
+                    if let Some(upcoming) = self.upcoming.take() {
+                        self.shared.unsent.add(Skip::Drain, upcoming.left(self.shared.volume));
+                    }
                 }
-                ended = self.tasks.join_next(), if self.deliver.is_some() => match ended {
+                ended = self.tasks.join_next(), if self.deliver.is_some() && !self.waits_for_the_next() => match ended {
                     // A panic cost one request; its place goes on with the next one.
-                    Some(Err(error)) if error.is_panic() => {
+                    Some(Err(error)) if error.is_panic() && !self.shared.is_open() => {
                         if let Some(deliver) = self.deliver.clone() {
                             self.tasks.spawn(Arc::clone(&self.shared).keep_asking(None, deliver));
                         }
@@ -236,33 +274,44 @@ impl Shared {
         deliver: UnboundedSender<Record>,
     ) {
         // The first request is intended to start with the burst, each other one when the last one ended.
-        let mut intended = if prepared.is_some() {
-            self.begun
-        } else {
-            Instant::now()
+        let mut intended = match &prepared {
+            Some((number, _)) if !self.warmup => {
+                let step = &self.series.step;
+                self.begun + step.arrival.start(*number, step.load.users())
+            }
+            Some(_) => self.begun,
+            None => Instant::now(),
         };
+        // A timer that is due already may still take a millisecond.
+        if intended > Instant::now() {
+            sleep_until(intended).await;
+        }
         let mut failures: u32 = 0;
         loop {
             let Some((number, body)) = prepared.take().or_else(|| self.prepare()) else {
                 return;
             };
-            let request = Request {
-                number,
-                id: RequestId::new(fastrand::u128(..)),
-                probe: self.series.probe.name.clone(),
-                warmup: self.warmup,
-                intended,
-                body,
-                timeouts: self.series.probe.timeouts,
-                keep_text: self.keep_text,
-                in_flight: Arc::clone(&self.in_flight),
-            };
+            let request = self.request(number, intended, body);
             match request.run(&self.endpoint, deliver.clone()).await {
                 Outcome::Ok => failures = 0,
                 Outcome::Failed(_) | Outcome::Invalid(_) => failures += 1,
             }
             sleep(self.volume.pause(failures)).await;
             intended = Instant::now();
+        }
+    }
+
+    fn request(&self, number: u32, intended: Instant, body: Bytes) -> Request {
+        Request {
+            number,
+            id: RequestId::new(fastrand::u128(..)),
+            probe: self.series.probe.name.clone(),
+            warmup: self.warmup,
+            intended,
+            body,
+            timeouts: self.series.probe.timeouts,
+            keep_text: self.keep_text,
+            in_flight: Arc::clone(&self.in_flight),
         }
     }
 

@@ -1,10 +1,216 @@
 //! The shape of a burst: how many requests start when.
+//!
+//! In a closed loop a number of users each wait for an answer before they ask again. In an open loop requests start
+//! when they are due, at a rate, whatever became of those before them: a slow server cannot hide its slowness by
+//! delaying the next request (coordinated omission).
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use fastrand::Rng;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::units::Ratio;
 
 /// After the first failure, and after many.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How much load a burst is: what a series is told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Load {
+    /// A closed loop of so many users, at least 1: the label `concurrency`.
+    Users(u32),
+    /// An open loop: the label `rate`.
+    Rate(Rate),
+}
+
+impl Load {
+    /// Places that a burst takes together before it begins: none in an open loop, whose requests wait singly.
+    pub const fn users(self) -> u32 {
+        match self {
+            Self::Users(users) => users,
+            Self::Rate(_) => 0,
+        }
+    }
+
+    /// The value of the label `concurrency`; empty in an open loop.
+    pub fn concurrency(self) -> String {
+        match self {
+            Self::Users(users) => users.to_string(),
+            Self::Rate(_) => String::new(),
+        }
+    }
+
+    /// The value of the label `rate`; empty in a closed loop.
+    pub fn rate(self) -> String {
+        match self {
+            Self::Users(_) => String::new(),
+            Self::Rate(rate) => rate.to_string(),
+        }
+    }
+}
+
+/// For people: `1 user`, `50 users`, `2.5 requests/s`.
+impl fmt::Display for Load {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Users(1) => out.pad("1 user"),
+            Self::Users(users) => out.pad(&format!("{users} users")),
+            Self::Rate(rate) => out.pad(&format!("{rate} requests/s")),
+        }
+    }
+}
+
+/// Requests a second, in thousandths, so that it can tell series apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rate(u32);
+
+impl Rate {
+    /// The highest.
+    pub const MOST: f64 = 10_000.0;
+    /// The lowest.
+    pub const LEAST: f64 = 0.001;
+
+    /// `None` of what is no rate between the lowest and the highest; rounded to thousandths.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the bounds are checked"
+    )]
+    pub fn new(per_second: f64) -> Option<Self> {
+        (Self::LEAST..=Self::MOST)
+            .contains(&per_second)
+            .then(|| Self((per_second * 1000.0).round() as u32))
+    }
+
+    pub fn per_second(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.per_second().fmt(out)
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.per_second())
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let per_second = f64::deserialize(deserializer)?;
+        Self::new(per_second).ok_or_else(|| serde::de::Error::custom("a rate out of bounds"))
+    }
+}
+
+/// When the first requests of a closed loop start, and how those of an open loop are spread.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arrival {
+    /// All users start with the burst.
+    Together,
+    /// User k of N starts at over · k / N.
+    Ramp { over: Duration },
+    /// An open loop.
+    Rate(Process),
+}
+
+impl Arrival {
+    /// How long after the burst user `number` of `users` starts.
+    pub fn start(self, number: u32, users: u32) -> Duration {
+        match self {
+            Self::Ramp { over } => over.mul_f64(f64::from(number) / f64::from(users.max(1))),
+            Self::Together | Self::Rate(_) => Duration::ZERO,
+        }
+    }
+}
+
+/// How long it is from one request of an open loop to the next; 1 / rate on average.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Process {
+    /// Always the same.
+    Constant,
+    /// Exponentially distributed: requests that know nothing of one another.
+    Poisson,
+    /// Gamma distributed with this shape, as `vllm bench serve` has it: 1 is Poisson, less comes in heaps, more is
+    /// more even.
+    Gamma { burstiness: f64 },
+}
+
+impl Process {
+    /// From one request to the next, where the mean is 1.
+    fn gap(self, random: &mut Rng) -> f64 {
+        match self {
+            Self::Constant => 1.0,
+            Self::Poisson => exponential(random),
+            Self::Gamma { burstiness } => gamma(burstiness, random) / burstiness,
+        }
+    }
+}
+
+/// When the requests of an open loop are intended to start, since the burst began: the first at once, for ever.
+#[derive(Clone, Debug)]
+pub struct Offsets {
+    rate: Rate,
+    process: Process,
+    random: Rng,
+    next: Duration,
+}
+
+impl Offsets {
+    pub fn new(rate: Rate, process: Process, random: Rng) -> Self {
+        Self {
+            rate,
+            process,
+            random,
+            next: Duration::ZERO,
+        }
+    }
+}
+
+impl Iterator for Offsets {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let due = self.next;
+        let gap = self.process.gap(&mut self.random) / self.rate.per_second();
+        // A gap that no duration holds is one that no burst lives to see.
+        let gap = Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX);
+        self.next = due.saturating_add(gap);
+        Some(due)
+    }
+}
+
+/// Exponentially distributed with mean 1.
+fn exponential(random: &mut Rng) -> f64 {
+    -(1.0 - random.f64()).ln()
+}
+
+/// Normally distributed with mean 0 and deviation 1 (Box and Muller).
+fn normal(random: &mut Rng) -> f64 {
+    (2.0 * exponential(random)).sqrt() * (std::f64::consts::TAU * random.f64()).cos()
+}
+
+/// Gamma distributed with this shape and scale 1 (Marsaglia and Tsang, "A simple method for generating gamma
+/// variables", 2000); below a shape of 1 by way of the next higher one.
+fn gamma(shape: f64, random: &mut Rng) -> f64 {
+    if shape < 1.0 {
+        let above = gamma(shape + 1.0, random);
+        return above * (1.0 - random.f64()).powf(shape.recip());
+    }
+    let d = shape - 1.0 / 3.0;
+    let c = (9.0 * d).sqrt().recip();
+    loop {
+        let x = normal(random);
+        let v = (1.0 + c * x).powi(3);
+        if v > 0.0 && (1.0 - random.f64()).ln() < 0.5 * x * x + d - d * v + d * v.ln() {
+            return d * v;
+        }
+    }
+}
 
 /// How much one burst sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +251,11 @@ impl Volume {
     }
 }
 
+/// What stops a ladder before a step: the step before lost more than `stop` of its goodput.
+pub fn is_lost(goodput: Ratio, stop: Ratio) -> bool {
+    goodput.get() < 1.0 - stop.get()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +282,141 @@ mod tests {
                 allowed,
                 "{volume:?} {started} {elapsed:?}"
             );
+        }
+    }
+
+    /// The gaps of `count` requests, times the rate: their mean is 1.
+    fn gaps(process: Process, seed: u64, count: usize) -> Vec<f64> {
+        let rate = Rate::new(40.0).unwrap();
+        let offsets: Vec<_> = Offsets::new(rate, process, Rng::with_seed(seed))
+            .take(count + 1)
+            .collect();
+        assert_eq!(offsets[0], Duration::ZERO);
+        offsets
+            .windows(2)
+            .map(|pair| pair[1].abs_diff(pair[0]).as_secs_f64() * rate.per_second())
+            .collect()
+    }
+
+    fn mean_and_variation(values: &[f64]) -> (f64, f64) {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        (mean, variance.sqrt() / mean)
+    }
+
+    /// The mean gap is 1 / rate; the coefficient of variation of a gamma distribution is 1 / √shape.
+    #[test]
+    fn gaps_have_the_mean_and_the_variation_of_their_process() {
+        for (process, variation) in [
+            (Process::Constant, 0.0),
+            (Process::Poisson, 1.0),
+            (Process::Gamma { burstiness: 0.25 }, 2.0),
+            (Process::Gamma { burstiness: 0.5 }, 2.0_f64.sqrt()),
+            (Process::Gamma { burstiness: 1.0 }, 1.0),
+            (Process::Gamma { burstiness: 4.0 }, 0.5),
+            (Process::Gamma { burstiness: 100.0 }, 0.1),
+        ] {
+            for seed in 0..5 {
+                let (mean, measured) = mean_and_variation(&gaps(process, seed, 40_000));
+                // Four deviations of the mean of so many.
+                let off = 4.0 * variation / 200.0 + 1e-6;
+                assert!((mean - 1.0).abs() < off, "{process:?} {seed}: mean {mean}");
+                assert!(
+                    (measured - variation).abs() < 0.06 * variation + 1e-6,
+                    "{process:?} {seed}: variation {measured} and not {variation}"
+                );
+            }
+        }
+    }
+
+    /// The largest distance between the distribution of `values` and `cdf`.
+    fn kolmogorov_smirnov(mut values: Vec<f64>, cdf: impl Fn(f64) -> f64) -> f64 {
+        values.sort_unstable_by(f64::total_cmp);
+        let count = values.len() as f64;
+        let distance = |(rank, value): (usize, &f64)| {
+            let expected = cdf(*value);
+            (expected - rank as f64 / count).max((rank + 1) as f64 / count - expected)
+        };
+        values.iter().enumerate().map(distance).fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn gaps_are_distributed_as_their_process_says() {
+        let exponential = |x: f64| 1.0 - (-x).exp();
+        // A gamma distribution of shape 2 and mean 1 has this closed form.
+        let shape_two = |x: f64| 1.0 - (-2.0 * x).exp() * (1.0 + 2.0 * x);
+        let count = 20_000;
+        // Exceeded by chance once in a thousand.
+        let critical = 1.95 / f64::from(count).sqrt();
+        for seed in 10..15 {
+            let of = |process| gaps(process, seed, 20_000);
+            for (values, distance) in [
+                (
+                    Process::Poisson,
+                    kolmogorov_smirnov(of(Process::Poisson), exponential),
+                ),
+                (
+                    Process::Gamma { burstiness: 1.0 },
+                    kolmogorov_smirnov(of(Process::Gamma { burstiness: 1.0 }), exponential),
+                ),
+                (
+                    Process::Gamma { burstiness: 2.0 },
+                    kolmogorov_smirnov(of(Process::Gamma { burstiness: 2.0 }), shape_two),
+                ),
+            ] {
+                assert!(distance < critical, "{values:?} {seed}: {distance} of {critical}");
+            }
+            let wrong = kolmogorov_smirnov(of(Process::Gamma { burstiness: 0.9 }), exponential);
+            assert!(wrong > critical, "what is not exponential passes: {wrong}");
+        }
+    }
+
+    #[test]
+    fn a_seed_draws_the_same_times_again() {
+        let draw = |seed| gaps(Process::Gamma { burstiness: 0.5 }, seed, 100);
+        assert_eq!(draw(7), draw(7));
+        assert_ne!(draw(7), draw(8));
+    }
+
+    #[test]
+    fn users_of_a_ramp_start_one_after_the_other() {
+        let second = Duration::from_secs(1);
+        let ramp = Arrival::Ramp { over: second };
+        let starts = [0, 1, 2, 3].map(|user| ramp.start(user, 4).as_millis());
+        assert_eq!(starts, [0, 250, 500, 750]);
+        assert_eq!(Arrival::Together.start(3, 4), Duration::ZERO);
+    }
+
+    #[test]
+    fn loads_are_told_apart_and_shown() {
+        let rate = |per_second| Load::Rate(Rate::new(per_second).unwrap());
+        for (load, shown, concurrency, of_rate) in [
+            (Load::Users(1), "1 user", "1", ""),
+            (Load::Users(50), "50 users", "50", ""),
+            (rate(5.0), "5 requests/s", "", "5"),
+            (rate(0.25), "0.25 requests/s", "", "0.25"),
+        ] {
+            assert_eq!(load.to_string(), shown);
+            assert_eq!(
+                (load.concurrency().as_str(), load.rate().as_str()),
+                (concurrency, of_rate)
+            );
+        }
+        for absurd in [0.0, -1.0, 0.0001, 10_001.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(Rate::new(absurd), None, "{absurd}");
+        }
+    }
+
+    #[test]
+    fn a_step_is_lost_beyond_the_share() {
+        let ratio = |share| Ratio::new(share).unwrap();
+        for (goodput, stop, lost) in [
+            (1.0, 0.5, false),
+            (0.5, 0.5, false),
+            (0.49, 0.5, true),
+            (0.99, 0.0, true),
+        ] {
+            assert_eq!(is_lost(ratio(goodput), ratio(stop)), lost, "{goodput} {stop}");
         }
     }
 }

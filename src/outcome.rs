@@ -174,6 +174,8 @@ reasons! {
         Window = "window",
         /// The kill switch was on.
         Paused = "paused",
+        /// A step below it in the same round lost too much goodput.
+        Ladder = "ladder",
         /// The program was draining.
         Drain = "drain",
         /// It came due while the process was stopped or starved.

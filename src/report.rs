@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     config::plan::{Series, SeriesKey, Slo},
+    load::{Load, Rate},
     outcome::{Invalid, Skip},
     slo::Objective,
     summary::{Stats, Summary},
@@ -19,7 +20,14 @@ pub struct Report {
     probe: Name,
     target: Name,
     model: String,
-    concurrency: u32,
+    /// Users of a closed loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u32>,
+    /// Requests a second of an open loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<Rate>,
+    #[serde(skip)]
+    load: Load,
     /// Share of requests that are to be good.
     objective: f64,
     /// The limits that make a request good, in seconds.
@@ -47,7 +55,15 @@ impl Report {
             probe: key.probe,
             target: key.target,
             model,
-            concurrency: key.concurrency,
+            concurrency: match key.load {
+                Load::Users(users) => Some(users),
+                Load::Rate(_) => None,
+            },
+            rate: match key.load {
+                Load::Users(_) => None,
+                Load::Rate(rate) => Some(rate),
+            },
+            load: key.load,
             objective: slo.objective.get(),
             limits: limits.collect(),
             summary,
@@ -71,13 +87,27 @@ impl Report {
         self.summary.objective_met == Some(true)
     }
 
+    /// What is said of a step that was left out.
+    pub fn of_left_out(series: &Series) -> String {
+        format!(
+            "probe {} · target {} ({}) · {} · not run: a step below lost more than {} of its goodput, or was not run\n",
+            series.probe.name,
+            series.target.name,
+            series.target.model,
+            series.step.load,
+            series
+                .probe
+                .ladder_stop
+                .map_or_else(String::new, |stop| stop.to_string()),
+        )
+    }
+
     /// For people.
     pub fn text(&self) -> String {
         let summary = &self.summary;
-        let users = if self.concurrency == 1 { "user" } else { "users" };
         let mut lines = vec![format!(
-            "probe {} · target {} ({}) · {} {users} · {} requests",
-            self.probe, self.target, self.model, self.concurrency, summary.requests
+            "probe {} · target {} ({}) · {} · {} requests",
+            self.probe, self.target, self.model, self.load, summary.requests
         )];
         lines.push(self.latencies().to_string());
         lines.extend(self.throughput());
@@ -187,6 +217,15 @@ impl Report {
         if !all.is_empty() {
             lines.push(format!("not ok: {}", all.join(", ")));
         }
+        let unsent: Vec<_> = summary
+            .unsent
+            .iter()
+            .filter(|(reason, _)| summary.cut_short != Some(**reason))
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
+        if !unsent.is_empty() {
+            lines.push(format!("never sent: {}", unsent.join(", ")));
+        }
         for (what, first) in [
             ("first failure", &summary.first_failure),
             ("first of our own doing", &summary.first_invalid),
@@ -194,10 +233,8 @@ impl Report {
             lines.extend(first.as_ref().map(|first| format!("{what}: {first}")));
         }
         lines.extend(summary.cut_short.map(|reason| {
-            format!(
-                "cut short to protect the endpoint ({reason}): {} requests were never sent",
-                summary.withheld
-            )
+            let never_sent = summary.unsent.get(&reason).copied().unwrap_or_default();
+            format!("cut short to protect the endpoint ({reason}): {never_sent} requests were never sent")
         }));
         // As the endpoint says it: 20 s, not 20.0 s.
         lines.extend(

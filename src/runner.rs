@@ -27,6 +27,7 @@ use crate::{
     config::plan::{Probe, Series, Target},
     diagnose::{Lowest, diagnose},
     lag::Lag,
+    load::is_lost,
     metrics::SeriesMetrics,
     outcome::{Outcome, Skip},
     pause::PauseSwitch,
@@ -151,7 +152,13 @@ impl Runner {
             return self.skip_round(Skip::Backoff, 1);
         }
         let mut lowest = None;
+        // Whether the rule of the ladder stops it here.
+        let mut stopped = false;
         for (number, step) in self.steps.iter().enumerate() {
+            if stopped {
+                self.tell(step, What::Skipped(Skip::Ladder, 1));
+                continue;
+            }
             if number > 0 {
                 tokio::select! {
                     biased;
@@ -168,7 +175,7 @@ impl Runner {
             let places = self
                 .wait(
                     &self.places,
-                    step.series.step.users,
+                    step.series.step.load.users(),
                     until,
                     Skip::InFlight,
                     cancel,
@@ -184,9 +191,14 @@ impl Runner {
                 Ok(_places) => {
                     let mut summary = self.burst(step, due, &mut spending, cancel).await;
                     self.diagnose(step, &mut summary, &mut lowest, cancel);
+                    let lost = |(goodput, stop)| is_lost(goodput, stop);
+                    stopped = summary.goodput.zip(self.probe.ladder_stop).is_some_and(lost);
                     self.tell(step, What::Ended(Arc::new(summary), cancel.is_cancelled()));
                 }
-                Err(skip) => self.tell(step, What::Skipped(skip, 1)),
+                Err(skip) => {
+                    self.tell(step, What::Skipped(skip, 1));
+                    stopped = self.probe.ladder_stop.is_some() && skip == Skip::InFlight;
+                }
             }
         }
     }
@@ -221,7 +233,9 @@ impl Runner {
         let Some(step) = self.steps.first() else {
             return false;
         };
-        let places = self.wait(&self.places, 1, None, Skip::InFlight, cancel).await;
+        // A request of an open loop takes its place itself.
+        let users = step.series.step.load.users().min(1);
+        let places = self.wait(&self.places, users, None, Skip::InFlight, cancel).await;
         let judged = match places {
             Ok(_places) => self.prepared(step, Brake::new(None, cancel)).try_one().await,
             Err(_) => None,
@@ -246,6 +260,7 @@ impl Runner {
             blocking: self.blocking.clone(),
             asked_before: self.asked.load(Ordering::Relaxed),
             brake,
+            places: Arc::clone(&self.places),
         }
     }
 
@@ -269,9 +284,9 @@ impl Runner {
             never = self.guarded.watch(&self.blocking, &brake) => match never {},
         };
         self.guarded.burst_ended(&brake);
-        if let Some(reason) = summary.cut_short {
-            let never_sent = u32::try_from(summary.withheld).unwrap_or(u32::MAX);
-            self.tell(step, What::RequestsSkipped(reason, never_sent));
+        for (&skip, &requests) in &summary.unsent {
+            let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+            self.tell(step, What::RequestsSkipped(skip, requests));
         }
         summary
     }
@@ -284,19 +299,19 @@ impl Runner {
         lowest: &mut Option<Lowest>,
         cancel: &CancellationToken,
     ) {
-        let users = step.series.step.users;
+        let load = step.series.step.load;
         let is_lowest = self.steps.first().is_some_and(|first| Arc::ptr_eq(first, step));
         let name = step.series.lasting_name();
         let baseline = self.baselines.of(&name);
         let observed = &summary.observed;
-        summary.diagnosis = Some(diagnose(users, observed, lowest.as_ref(), is_lowest, &baseline));
+        summary.diagnosis = Some(diagnose(load, observed, lowest.as_ref(), is_lowest, &baseline));
         if is_lowest && observed.is_reference() {
             *lowest = Some(Lowest {
-                users,
+                load,
                 observed: observed.clone(),
             });
         }
-        let is_whole = summary.invalid.is_empty() && summary.cut_short.is_none() && !cancel.is_cancelled();
+        let is_whole = summary.invalid.is_empty() && summary.unsent.is_empty() && !cancel.is_cancelled();
         if let Some(lesson) = observed.lesson().filter(|_| is_whole) {
             self.baselines.learn(&name, lesson, unix_now());
         }

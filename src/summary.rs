@@ -123,7 +123,7 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
     low + (high - low) * part
 }
 
-/// One burst, ended: one firing of a probe at one target and one concurrency. Warm-up is in none of it.
+/// One burst, ended: one firing of a probe at one target and one load. Warm-up is in none of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     pub requests: u64,
@@ -141,6 +141,11 @@ pub struct Summary {
     pub output_tokens: u64,
     /// Successes by where the number of their output tokens came from.
     pub token_sources: BTreeMap<TokenSource, u64>,
+    /// Requests that were never sent, by reason. They are in no other number but these two.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unsent: BTreeMap<Skip, u64>,
+    /// Those of them that count as judged and missed.
+    pub withheld: u64,
     /// Requests whose goodput was judged, and those that met it.
     pub judged: u64,
     pub good: u64,
@@ -177,8 +182,6 @@ pub struct Summary {
     pub retry_after: Option<Seconds>,
     /// Why the burst was cut short to protect the endpoint.
     pub cut_short: Option<Skip>,
-    /// Requests that were never sent then; those that count as missed are in `judged`.
-    pub withheld: u64,
     /// What a diagnosis needs to know.
     #[serde(skip)]
     pub observed: Observed,
@@ -214,6 +217,8 @@ pub struct Tally {
     successes: u64,
     failures: BTreeMap<Failure, u64>,
     invalid: BTreeMap<Invalid, u64>,
+    unsent: BTreeMap<Skip, u64>,
+    withheld: u64,
     judged: u64,
     good: u64,
     output_tokens: u64,
@@ -237,7 +242,6 @@ pub struct Tally {
     first_invalid: Option<String>,
     retry_after: Option<Duration>,
     cut_short: Option<Skip>,
-    withheld: u64,
     evidence: Evidence,
 }
 
@@ -294,6 +298,18 @@ impl Tally {
         }
     }
 
+    /// Requests that were never sent: missed, or not judged.
+    pub fn unsent(&mut self, reason: Skip, requests: u64, are_missed: bool) {
+        if requests == 0 {
+            return;
+        }
+        *self.unsent.entry(reason).or_default() += requests;
+        if are_missed {
+            self.withheld += requests;
+            self.judged += requests;
+        }
+    }
+
     fn success(&mut self, measured: &Measurement, bounds: ErrorBounds) {
         self.successes += 1;
         self.output_tokens = self.output_tokens.saturating_add(measured.output_tokens.0);
@@ -319,13 +335,14 @@ impl Tally {
         }
     }
 
-    /// The burst was cut short, and so many requests were never sent: missed by the endpoint's doing, or not judged.
-    pub fn cut_short(&mut self, reason: Skip, never_sent: u64, are_missed: bool) {
+    /// The burst was cut short to protect the endpoint.
+    pub fn cut_short(&mut self, reason: Skip) {
         self.cut_short = Some(reason);
-        self.withheld = never_sent;
-        if are_missed {
-            self.judged += never_sent;
-        }
+    }
+
+    /// How many requests were never sent so far.
+    pub fn unsent_requests(&self) -> u64 {
+        self.unsent.values().sum()
     }
 
     /// How many requests were added.
@@ -362,6 +379,8 @@ impl Tally {
                 .map(f64::recip),
             output_tokens: self.output_tokens,
             token_sources: self.token_sources,
+            unsent: self.unsent,
+            withheld: self.withheld,
             judged: self.judged,
             good: self.good,
             goodput,
@@ -394,7 +413,6 @@ impl Tally {
             first_invalid: self.first_invalid,
             retry_after: self.retry_after.map(Seconds::from),
             cut_short: self.cut_short,
-            withheld: self.withheld,
             observed: self.evidence.sum_up(),
             diagnosis: None,
         }

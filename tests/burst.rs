@@ -4,25 +4,34 @@
 
 mod support;
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use llm_probe_exporter::{
-    config::plan::{Probe, Slo, Step, Timeouts},
+    config::plan::{Probe, Slo, Step, Timeouts, Withheld},
     gate::Gate,
-    load::Volume,
-    outcome::{Failure, Invalid, Outcome},
+    load::{Arrival, Process, Volume},
+    outcome::{Failure, Invalid, Outcome, Skip},
     slo::{Objective, Verdict, Verdicts},
     summary::Judged,
     units::Seconds,
 };
 use support::{
     LOOSE,
-    engine::{NO_CLOCK_CAN_HOLD, PATIENT, SHORT, burst, burst_behind, fire, probe, reusing, step, target},
+    engine::{
+        NO_CLOCK_CAN_HOLD, PATIENT, SHORT, burst, burst_behind, fire, open_step, probe, reusing, step, target,
+    },
     ms,
     script::Script,
     server::{Served, Server, black_hole},
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 /// An answer by which a record finds what was served: its prompt tokens are the number of the request. The
@@ -119,7 +128,7 @@ mod together {
             .ending();
         let server = Server::playing(late);
         let burst = burst(probe(target(server.address)), step(50, Volume::Requests(50)));
-        let in_flight = std::sync::Arc::clone(&burst.in_flight);
+        let in_flight = Arc::clone(&burst.in_flight);
         let waiting = async {
             server.sees(|served| served.len() == 50).await;
             assert_eq!(in_flight.load(Ordering::Relaxed), 50);
@@ -256,6 +265,167 @@ mod volume {
         );
         assert!(summary.ttft.unwrap().count == 4 && summary.peak_in_flight == 2);
     }
+}
+
+mod open_loop {
+    use super::*;
+
+    /// How far requests were received from when they were intended, both counted from the first; the largest.
+    fn most_astray(all: &[Judged], served: &[Served]) -> Duration {
+        let since_first = |mut instants: Vec<Instant>| {
+            instants.sort_unstable();
+            let first = instants[0];
+            instants.into_iter().map(move |at| at - first)
+        };
+        let intended = since_first(all.iter().map(|judged| judged.record.timeline.intended).collect());
+        let received = since_first(served.iter().map(|one| one.received).collect());
+        let astray = intended
+            .zip(received)
+            .map(|(intended, received)| received.abs_diff(intended));
+        astray.max().unwrap()
+    }
+
+    #[tokio::test]
+    async fn keeps_to_its_times_while_nothing_is_answered() {
+        for process in [
+            Process::Constant,
+            Process::Poisson,
+            Process::Gamma { burstiness: 0.5 },
+        ] {
+            let server = Server::playing(Script::new().hold());
+            let mut probe = probe(target(server.address));
+            probe.timeouts = Timeouts {
+                connect: ms(2000),
+                first_token: ms(2500),
+                stall: ms(2500),
+                total: ms(2500),
+            };
+            let (all, summary) = fire(burst(probe, open_step(50.0, process, Volume::Requests(40)))).await;
+            assert_eq!(summary.failures, BTreeMap::from([(Failure::HeadersTimeout, 40)]));
+            assert!(summary.unsent.is_empty() && summary.judged == 40);
+            let served = server.served();
+            assert_eq!(served.len(), 40);
+            let astray = most_astray(&all, &served);
+            assert!(astray < LOOSE, "{process:?}: {astray:?}");
+            // All were under way at once: none waited for another's end.
+            assert_eq!(summary.peak_in_flight, 40);
+        }
+    }
+
+    #[tokio::test]
+    async fn at_a_constant_rate_lasts_and_keeps_the_intended_start() {
+        let server = Server::playing(Script::answer(2, ms(5)));
+        let step = open_step(40.0, Process::Constant, Volume::Lasting(ms(500)));
+        let mut probe = probe(target(server.address));
+        probe.warmup = 2;
+        let (all, summary) = fire(burst(probe, step)).await;
+        assert_eq!((all.len(), summary.requests, summary.successes), (22, 20, 20));
+        let mut intended: Vec<_> = all
+            .iter()
+            .filter(|judged| !judged.record.warmup)
+            .map(|judged| (judged.record.number, judged.record.timeline.intended))
+            .collect();
+        intended.sort_unstable();
+        for pair in intended.windows(2) {
+            let gap = pair[1].1 - pair[0].1;
+            // Waiting for the gate is taken out of the intended start.
+            assert!(gap.abs_diff(ms(25)) < LOOSE, "{gap:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_that_find_no_place_are_counted_and_missed() {
+        for withheld in [Withheld::Missed, Withheld::Ignore] {
+            let server = Server::playing(Script::new().hold());
+            let mut probe = probe(target(server.address));
+            probe.timeouts = Timeouts {
+                connect: ms(300),
+                first_token: ms(300),
+                stall: ms(300),
+                total: ms(5000),
+            };
+            let mut step = open_step(1000.0, Process::Constant, Volume::Requests(20));
+            step.slo.withheld = withheld;
+            let mut burst = burst(probe, step);
+            burst.places = Arc::new(Semaphore::new(4));
+            // The four have their places for as long as the others may wait.
+            let (all, summary) = fire(burst).await;
+            let unsent = summary.unsent.get(&Skip::InFlight).copied().unwrap_or(0);
+            assert_eq!(all.len() as u64 + unsent, 20);
+            assert!(unsent > 0 && server.served().len() < 20, "{unsent}");
+            assert_eq!(summary.requests, all.len() as u64);
+            let expected = if withheld == Withheld::Missed { unsent } else { 0 };
+            assert_eq!(
+                (summary.withheld, summary.judged),
+                (expected, summary.requests + expected)
+            );
+            assert_eq!(summary.good, 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_wait_for_a_place_is_send_lag() {
+        let server = Server::playing(Script::answer(1, ms(100)));
+        let step = open_step(1000.0, Process::Constant, Volume::Requests(4));
+        let mut burst = burst(probe(target(server.address)), step);
+        burst.places = Arc::new(Semaphore::new(1));
+        let (all, summary) = fire(burst).await;
+        assert_eq!((summary.successes, summary.peak_in_flight), (4, 1));
+        let lags: Vec<_> = all
+            .iter()
+            .map(|judged| judged.measured.send_lag.unwrap())
+            .collect();
+        assert!(lags[3] > ms(250).into(), "{lags:?}");
+        assert!(
+            all[3].measured.ttft.unwrap() < lags[3],
+            "waiting is no part of a latency"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_abort_counts_what_was_never_sent() {
+        let server = Server::playing(Script::new().hold());
+        let step = open_step(100.0, Process::Constant, Volume::Lasting(Duration::from_secs(10)));
+        let mut burst = burst(probe(target(server.address)), step);
+        burst.places = Arc::new(Semaphore::new(2));
+        let cancel = burst.brake.token().clone();
+        let cancelling = async {
+            server.sees(|served| served.len() == 2).await;
+            sleep(ms(100)).await;
+            cancel.cancel();
+            Instant::now()
+        };
+        let ((all, summary), cancelled) = tokio::join!(fire(burst), cancelling);
+        assert!(cancelled.elapsed() < LOOSE);
+        assert_eq!(
+            summary.invalid,
+            BTreeMap::from([(Invalid::Cancelled, all.len() as u64)])
+        );
+        assert_eq!(
+            summary.unsent,
+            BTreeMap::from([(Skip::Drain, 1000 - all.len() as u64)])
+        );
+        assert_eq!((summary.judged, summary.withheld), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn users_of_a_ramp_start_one_after_the_other() {
+    let server = Server::playing(Script::answer(1, ms(5)));
+    let mut step = step(5, Volume::Requests(5));
+    step.arrival = Arrival::Ramp { over: ms(500) };
+    let (_, summary) = fire(burst(probe(target(server.address)), step)).await;
+    assert_eq!((summary.successes, summary.start_spread), (5, None));
+    let received: Vec<_> = server.served().iter().map(|one| one.received).collect();
+    for (user, at) in received.iter().enumerate() {
+        let due = ms(100) * u32::try_from(user).unwrap();
+        assert!(
+            (*at - received[0]).abs_diff(due) < LOOSE,
+            "user {user}: {:?}",
+            *at - received[0]
+        );
+    }
+    assert!(received[4] - received[0] > ms(200));
 }
 
 mod cancelling {

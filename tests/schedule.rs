@@ -403,3 +403,66 @@ fn a_burst_that_lasts_does_not_hammer_an_endpoint_that_fails_at_once() {
     let requests = samples.count("requests_total", &[]);
     assert!((4..=12).contains(&requests), "{requests} requests");
 }
+
+#[test]
+fn a_ladder_stops_where_goodput_is_lost() {
+    let simulator = Simulator::start(Settings {
+        slots: Some(64),
+        ..quick()
+    });
+    let ladder = "ladder: [{ users: 1 }, { users: 2, slo: { ttft: 1us } }, { users: 3 }, { users: 4 }]";
+    for (stop, fired) in [("", 4), (", ladder_stop: 50%", 2)] {
+        let probe = format!("  - {{ name: climbs, every: 1s, settle: 0s, max_tokens: 5{stop}, {ladder} }}\n");
+        let exporter = Exporter::start(&config(simulator.address, "", &probe), &[]);
+        let samples = exporter.wait_for("two rounds", |samples| {
+            let bursts = samples.count("bursts_total", &["concurrency=\"2\""]);
+            let left_out = samples.count(
+                "bursts_skipped_total",
+                &["concurrency=\"4\"", "reason=\"ladder\""],
+            );
+            bursts >= 2 && (fired == 4 || left_out >= 2)
+        });
+        for users in 3..=4 {
+            let label = format!("concurrency=\"{users}\"");
+            let left_out = samples.count("bursts_skipped_total", &[&label, "reason=\"ladder\""]);
+            let sent = samples.count("requests_total", &[&label]);
+            assert_eq!((left_out > 0, sent > 0), (fired < 4, fired == 4), "{users} users");
+            // What is left out by the rule is not judged.
+            let judged = samples.count("slo_requests_total", &[&label, "slo=\"goodput\""]);
+            assert_eq!(judged, sent);
+        }
+    }
+}
+
+#[test]
+fn an_open_loop_is_a_series_by_its_rate_and_requests_without_a_place_are_missed() {
+    // A server that accepts and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let probe = "  - { name: traffic, every: 2s, arrival: { kind: rate, per_second: 40, process: constant }, requests: 20, protect: off, timeouts: { first_token: 600ms, total: 5s } }\n";
+    let config = format!("global: {{ max_in_flight: 4 }}\n{}", config(address, "", probe));
+    let exporter = Exporter::start(&config, &[]);
+    let samples = exporter.wait_for("a burst has ended", |samples| {
+        !samples.sum("burst_peak_in_flight", &["rate=\"40\""]).is_nan()
+            && samples.count("slo_bursts_total", &["rate=\"40\""]) >= 1
+    });
+    assert_eq!(samples.find("requests_total", &["concurrency="]).count(), 0);
+    let sent = samples.count("requests_total", &[]);
+    let unsent = samples.count("requests_skipped_total", &["reason=\"in_flight\""]);
+    assert!(unsent > 0, "{sent} sent");
+    let judged = samples.count("slo_requests_total", &["slo=\"goodput\""]);
+    assert_eq!(judged, sent + unsent);
+}
+
+#[test]
+fn once_says_which_steps_were_left_out() {
+    let simulator = Simulator::start(quick());
+    let probe = "  - { name: climbs, settle: 0s, max_tokens: 5, ladder_stop: 50%, ladder: [{ users: 1, slo: { ttft: 1us } }, { users: 3 }] }\n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    std::fs::write(&file, config(simulator.address, "", probe)).unwrap();
+    let output = process::run(&["once", &format!("--config.file={}", file.display())]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(said.contains("3 users · not run"), "{said}");
+}

@@ -9,7 +9,7 @@ use super::{CliError, ConfigArgs, LimitArgs, print};
 use crate::{
     clock::unix_now,
     config::plan::{Plan, Probe, Series},
-    load::Volume,
+    load::{Load, Volume},
     prompt::Source,
     runtime::Runtimes,
     supervisor::{Shared, Supervisor},
@@ -66,10 +66,14 @@ struct Cost {
 }
 
 impl Cost {
-    /// `None` where a burst lasts for a time: then the endpoint's speed decides.
+    /// `None` where users ask for a time: then the endpoint's speed decides.
     fn of(series: &Series) -> Option<Self> {
-        let (probe, requests) = (&series.probe, series.step.volume.requests()?);
-        let requests = f64::from(requests + probe.warmup) * probe.bursts_per_second(unix_now());
+        let (probe, step) = (&series.probe, &series.step);
+        if let (Volume::Lasting(_), Load::Users(_)) = (step.volume, step.load) {
+            return None;
+        }
+        let requests =
+            (step.planned_requests() + u64::from(probe.warmup)) as f64 * probe.bursts_per_second(unix_now());
         let output_tokens = requests * probe.max_tokens.0 as f64;
         let input_tokens = match probe.prompt.source {
             Source::Synthetic(tokens) => Some(requests * tokens.0 as f64),
@@ -97,7 +101,7 @@ fn table(plan: &Plan) -> Table {
     table.set_header([
         "PROBE",
         "TARGET",
-        "USERS",
+        "LOAD",
         "EVERY",
         "BURSTS/H",
         "REQUESTS/H",
@@ -118,7 +122,7 @@ fn table(plan: &Plan) -> Table {
         table.add_row([
             series.probe.name.to_string(),
             series.target.name.to_string(),
-            series.step.users.to_string(),
+            series.step.load.to_string(),
             every,
             format!("{:.0}", HOUR * probe.bursts_per_second(unix_now())),
             count(cost.as_ref().map(|cost| cost.requests * HOUR)),
@@ -221,12 +225,15 @@ fn round_at_least(probe: &Probe) -> f64 {
             .request
             .unwrap_or(slo.ttft.unwrap_or_default() + decode)
             .as_secs_f64();
-        let of = |requests: u32| one * f64::from(requests.div_ceil(step.users));
-        let measured = match step.volume {
-            Volume::Lasting(duration) => duration.as_secs_f64(),
-            Volume::Requests(requests) => of(requests),
+        let users = step.load.users().max(1);
+        let of = |requests: u32| one * f64::from(requests.div_ceil(users));
+        let measured = match (step.volume, step.load) {
+            (Volume::Lasting(duration), _) => duration.as_secs_f64(),
+            (Volume::Requests(requests), Load::Users(_)) => of(requests),
+            (Volume::Requests(requests), Load::Rate(rate)) => f64::from(requests) / rate.per_second() + one,
         };
-        of(probe.warmup) + measured
+        let ramp = step.arrival.start(users, users).as_secs_f64();
+        of(probe.warmup) + ramp + measured
     });
     let pauses = probe.settle.as_secs_f64() * probe.steps.len().saturating_sub(1) as f64;
     steps.sum::<f64>() + pauses

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     board::{log_request, log_skip},
     config::plan::Plan,
+    outcome::Skip,
     recording::Recorder,
     report::Report,
     runner::{Event, What},
@@ -126,7 +127,7 @@ impl OnceArgs {
         drop(shared);
         let progress = progress(&plan);
         let output = self.output;
-        let (reports, recorder) = runtimes.service.block_on(async {
+        let (reports, left_out, recorder) = runtimes.service.block_on(async {
             let stop = shutdown_signal()?;
             let reporting = tokio::spawn(collect(told, progress, output, recorder));
             let measuring = runtimes.measure.spawn(async move {
@@ -148,7 +149,8 @@ impl OnceArgs {
             let requests = recorder.finish().map_err(anyhow::Error::from)?;
             tracing::info!(requests, "recorded");
         }
-        verdict(&reports, plan.series().count())
+        // Steps that were left out by the rule of their ladder are no defect of the run.
+        verdict(&reports, plan.series().count() - left_out)
     }
 
     fn print_json(&self, reports: &[Report]) -> Result<(), CliError> {
@@ -178,22 +180,19 @@ fn verdict(reports: &[Report], planned: usize) -> Result<ExitCode, CliError> {
     })
 }
 
-/// Shows each burst as it ends, and the requests as they do.
+/// Shows each burst as it ends, and the requests as they do; the reports, and how many steps were left out.
 async fn collect(
     mut told: UnboundedReceiver<Event>,
     progress: ProgressBar,
     output: Output,
     recorder: Option<Recorder>,
-) -> Result<(Vec<Report>, Option<Recorder>), CliError> {
-    let mut reports = Vec::new();
+) -> Result<(Vec<Report>, usize, Option<Recorder>), CliError> {
+    let (mut reports, mut left_out) = (Vec::new(), 0);
     while let Some(Event { watched, what }) = told.recv().await {
         match what {
             What::Begun(_) => {
                 let key = watched.series.key();
-                progress.set_message(format!(
-                    "{} at {}, {} users",
-                    key.probe, key.target, key.concurrency
-                ));
+                progress.set_message(format!("{} at {}, {}", key.probe, key.target, key.load));
             }
             What::Request(judged) => {
                 progress.inc(1);
@@ -209,7 +208,15 @@ async fn collect(
                 }
                 reports.push(report);
             }
-            What::Skipped(skip, bursts) => log_skip(&watched, skip, bursts),
+            What::Skipped(skip, bursts) => {
+                log_skip(&watched, skip, bursts);
+                if skip == Skip::Ladder {
+                    left_out += 1;
+                    if output == Output::Table {
+                        progress.suspend(|| print(&format!("{}\n", Report::of_left_out(&watched.series))))?;
+                    }
+                }
+            }
             What::RequestsSkipped(..)
             | What::Stretched(_)
             | What::Armed
@@ -218,7 +225,7 @@ async fn collect(
         }
     }
     progress.finish_and_clear();
-    Ok((reports, recorder))
+    Ok((reports, left_out, recorder))
 }
 
 /// A bar on a terminal, nothing elsewhere.

@@ -59,7 +59,7 @@ pub(super) fn replayed(
     if series.is_some() && probes.is_empty() && replay.passed_over > 0 {
         tracing::warn!(
             requests = replay.passed_over,
-            "left out: the configuration does not have their probe, target and concurrency"
+            "left out: the configuration does not have their probe, target and load"
         );
     }
     tell(&replay);

@@ -6,6 +6,7 @@ mod expects;
 mod generations;
 mod identities;
 mod labels;
+mod loads;
 mod probes;
 mod prompts;
 mod protection;

@@ -25,7 +25,7 @@ use crate::{
     cron::Cron,
     expect::Expect,
     identity,
-    load::Volume,
+    load::{Arrival, Load, Volume},
     prompt::Prompt,
     tokenizer::Tokenizer,
     units::{Name, Ratio, Tokens},
@@ -321,8 +321,10 @@ pub struct Probe {
     pub calendar: Calendar,
     /// How much of `every` a burst may be shifted, at random: at most a half.
     pub jitter: Ratio,
-    /// At least one, by rising number of users; one step unless there is a ladder.
+    /// At least one, by rising load of one kind; one step unless there is a ladder.
     pub steps: Vec<Arc<Step>>,
+    /// Steps are not run once one lost more than this share of its goodput; `None`: all are run.
+    pub ladder_stop: Option<Ratio>,
     /// The pause between the steps of a ladder.
     pub settle: Duration,
     /// Requests before the measured ones of each step.
@@ -343,11 +345,9 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Requests of one round, warm-up included; where a step lasts for a time, one per user.
+    /// Requests of one round, warm-up included; where a step lasts for a time, one per user, or what its rate makes.
     pub fn requests_of_a_round(&self) -> u64 {
-        let of_step = |step: &Arc<Step>| {
-            u64::from(self.warmup) + u64::from(step.volume.requests().unwrap_or(step.users))
-        };
+        let of_step = |step: &Arc<Step>| u64::from(self.warmup) + step.planned_requests();
         self.steps.iter().map(of_step).sum()
     }
 
@@ -383,13 +383,33 @@ impl Probe {
     }
 }
 
-/// One concurrency of a probe.
+/// One load of a probe.
 #[derive(Debug, PartialEq)]
 pub struct Step {
-    /// Requests under way at once, at least 1; the label `concurrency`.
-    pub users: u32,
+    pub load: Load,
+    /// That of a rate where `load` is one, and only there.
+    pub arrival: Arrival,
     pub volume: Volume,
     pub slo: Slo,
+}
+
+impl Step {
+    /// How many requests a burst is to send: where it lasts for a time, at least one per user, or about so many at
+    /// its rate.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the configuration bounds the product to a million"
+    )]
+    pub fn planned_requests(&self) -> u64 {
+        match (self.volume, self.load) {
+            (Volume::Requests(requests), _) => requests.into(),
+            (Volume::Lasting(_), Load::Users(users)) => users.into(),
+            (Volume::Lasting(duration), Load::Rate(rate)) => {
+                (duration.as_secs_f64() * rate.per_second()).ceil().max(1.0) as u64
+            }
+        }
+    }
 }
 
 /// The deadlines of a request, none of them zero.
@@ -416,7 +436,7 @@ impl Default for Timeouts {
     }
 }
 
-/// One probe at one target and one concurrency: what the metrics tell apart.
+/// One probe at one target and one load: what the metrics tell apart.
 #[derive(Clone, Debug)]
 pub struct Series {
     pub probe: Arc<Probe>,
@@ -434,9 +454,9 @@ impl Series {
             .map_or("", String::as_str)
     }
 
-    /// How many requests a burst is to send: where it lasts for a time, at least one per user.
+    /// As [`Step::planned_requests`].
     pub fn planned_requests(&self) -> u64 {
-        self.step.volume.requests().unwrap_or(self.step.users).into()
+        self.step.planned_requests()
     }
 
     /// What the series is called over restarts: what was learned of another model does not hold for this one.
@@ -446,7 +466,7 @@ impl Series {
             self.probe.name,
             self.target.name,
             self.target.model,
-            self.step.users
+            self.step.load.to_string()
         ])
         .to_string()
     }
@@ -456,7 +476,7 @@ impl Series {
         SeriesKey {
             probe: self.probe.name.clone(),
             target: self.target.name.clone(),
-            concurrency: self.step.users,
+            load: self.step.load,
         }
     }
 }
@@ -466,5 +486,5 @@ impl Series {
 pub struct SeriesKey {
     pub probe: Name,
     pub target: Name,
-    pub concurrency: u32,
+    pub load: Load,
 }

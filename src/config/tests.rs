@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     backoff::Protect,
-    load::Volume,
+    load::{Load, Volume},
     outcome::Failure,
     prompt::{Cache, Source},
     units::Tokens,
@@ -853,6 +853,93 @@ fn mistakes_in_ladders() {
                 probe("ladder: [{ users: 1, requests: 5, duration: 1s }]"),
             ),
             ("too wide", probe("ladder: [{ users: 1 }, { users: 5000 }]")),
+            (
+                "falling rates",
+                probe("duration: 1m\nladder: [{ rate: 2 }, { rate: 1.5 }]"),
+            ),
+            (
+                "mixed",
+                probe("duration: 1m\nladder: [{ users: 2 }, { rate: 5 }]"),
+            ),
+            ("both in a step", probe("ladder: [{ users: 2, rate: 5 }]")),
+            ("rates without an end", probe("ladder: [{ rate: 2 }]")),
+            (
+                "users at a rate",
+                probe("duration: 1m\narrival: { kind: rate }\nladder: [{ users: 2 }]"),
+            ),
+            (
+                "rates that start together",
+                probe("duration: 1m\narrival: { kind: together }\nladder: [{ rate: 2 }]"),
+            ),
+            (
+                "two rates",
+                probe("duration: 1m\narrival: { kind: rate, per_second: 1 }\nladder: [{ rate: 2 }]"),
+            ),
+            ("stop without ladder", probe("ladder_stop: 50%")),
+            (
+                "stop that never stops",
+                probe("ladder_stop: 100%\nladder: [{ users: 1 }]"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_in_arrivals() {
+    golden(
+        "arrivals",
+        &[
+            ("no kind", probe("arrival: { per_second: 5 }")),
+            ("unknown kind", probe("arrival: { kind: burst }")),
+            ("ramp without time", probe("arrival: { kind: ramp }")),
+            (
+                "ramp longer than the burst",
+                probe("duration: 5s\narrival: { kind: ramp, over: 5s }"),
+            ),
+            (
+                "ramp with a rate",
+                probe("arrival: { kind: ramp, over: 5s, per_second: 3 }"),
+            ),
+            (
+                "rate without an end",
+                probe("arrival: { kind: rate, per_second: 5 }"),
+            ),
+            (
+                "rate without a rate",
+                probe("duration: 1m\narrival: { kind: rate }"),
+            ),
+            (
+                "rate of nothing",
+                probe("duration: 1m\narrival: { kind: rate, per_second: 0 }"),
+            ),
+            (
+                "rate beyond all",
+                probe("requests: 5\narrival: { kind: rate, per_second: 100000 }"),
+            ),
+            (
+                "more requests than a burst may have",
+                probe("duration: 1h\narrival: { kind: rate, per_second: 1000 }"),
+            ),
+            (
+                "users at a rate",
+                probe("concurrency: 5\nduration: 1m\narrival: { kind: rate, per_second: 5 }"),
+            ),
+            (
+                "unknown process",
+                probe("duration: 1m\narrival: { kind: rate, per_second: 5, process: poison }"),
+            ),
+            (
+                "burstiness of a Poisson process",
+                probe("duration: 1m\narrival: { kind: rate, per_second: 5, burstiness: 0.5 }"),
+            ),
+            (
+                "gamma without burstiness",
+                probe("duration: 1m\narrival: { kind: rate, per_second: 5, process: gamma }"),
+            ),
+            (
+                "absurd burstiness",
+                probe("duration: 1m\narrival: { kind: rate, per_second: 5, process: gamma, burstiness: 0 }"),
+            ),
         ],
     );
 }
@@ -1028,8 +1115,8 @@ probes:
     assert_eq!((slo.alert, slo.objective.get()), (Alert::Page, 0.99));
     let step = &fifty.steps[0];
     assert_eq!(
-        (step.users, step.volume, step.slo.alert),
-        (50, Volume::Requests(50), Alert::None)
+        (step.load, step.volume, step.slo.alert),
+        (Load::Users(50), Volume::Requests(50), Alert::None)
     );
     assert_eq!(
         (fifty.timeouts.first_token, fifty.timeouts.connect),
@@ -1058,7 +1145,10 @@ defaults:
 "
     ));
     let [base, ladder] = plan.probes() else { panic!() };
-    assert_eq!((base.every, base.steps[0].users), (Duration::from_mins(1), 3));
+    assert_eq!(
+        (base.every, base.steps[0].load),
+        (Duration::from_mins(1), Load::Users(3))
+    );
     assert_eq!(base.steps[0].volume, Volume::Requests(100));
     assert_eq!(base.prompt.source, Source::Synthetic(Tokens(100)));
     assert_eq!((ladder.every, ladder.steps.len()), (Duration::from_mins(5), 3));

@@ -24,7 +24,7 @@ mod replicas;
 mod sentence;
 mod staircase;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use self::staircase::Slots;
 pub use self::{
@@ -34,6 +34,7 @@ pub use self::{
 };
 use crate::{
     baseline::{Baseline, Medians},
+    load::Load,
     units::{Ratio, Seconds},
 };
 
@@ -83,14 +84,24 @@ impl Cause {
 }
 
 /// What a burst was compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// The lowest step of the same round, with so many users.
-    LowestStep(u32),
+    /// The lowest step of the same round, and its load.
+    LowestStep(Load),
     Baseline,
     /// The request of this burst that was served first: for the time to first token alone.
     ServedFirst,
+}
+
+/// `baseline`, `served_first`, or the load of the lowest step.
+impl Serialize for Reference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::LowestStep(load) => serializer.collect_str(load),
+            Self::Baseline => serializer.serialize_str("baseline"),
+            Self::ServedFirst => serializer.serialize_str("served_first"),
+        }
+    }
 }
 
 /// Why a burst was slow.
@@ -129,14 +140,14 @@ pub struct Inflation {
 /// The step with which a round began.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lowest {
-    pub users: u32,
+    pub load: Load,
     pub observed: Observed,
 }
 
-/// Diagnoses a burst of `users`. `lowest`: the lowest step of the same round, unless it is this one or told nothing.
+/// Diagnoses a burst of `load`. `lowest`: the lowest step of the same round, unless it is this one or told nothing.
 /// `is_lowest`: it is this one.
 pub fn diagnose(
-    users: u32,
+    load: Load,
     burst: &Observed,
     lowest: Option<&Lowest>,
     is_lowest: bool,
@@ -173,13 +184,13 @@ pub fn diagnose(
         coalesced,
         replicas: burst.spread,
     };
-    diagnosis.sentence = sentence::of(users, burst, inflation, &diagnosis);
+    diagnosis.sentence = sentence::of(load, burst, inflation, &diagnosis);
     diagnosis
 }
 
 fn reference(burst: &Observed, lowest: Option<&Lowest>, usual: Medians) -> (Option<Reference>, Medians) {
     if let Some(lowest) = lowest {
-        return (Some(Reference::LowestStep(lowest.users)), lowest.observed.medians);
+        return (Some(Reference::LowestStep(lowest.load)), lowest.observed.medians);
     }
     let served_first = Medians {
         ttft: burst.fastest,

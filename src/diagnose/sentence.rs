@@ -1,9 +1,10 @@
 //! A diagnosis in one sentence, the same on the page, in the log and in the report.
 
 use super::{Cause, Diagnosis, INFLATED, Inflation, Observed, Reference};
+use crate::load::Load;
 
-pub(super) fn of(users: u32, burst: &Observed, inflation: Inflation, diagnosis: &Diagnosis) -> String {
-    let mut sentence = count(users.into(), "user");
+pub(super) fn of(load: Load, burst: &Observed, inflation: Inflation, diagnosis: &Diagnosis) -> String {
+    let mut sentence = load.to_string();
     match burst.medians.ttft {
         Some(ttft) => sentence += &format!(": first token after {ttft}"),
         None => sentence += ": no first token",
@@ -28,8 +29,8 @@ pub(super) fn of(users: u32, burst: &Observed, inflation: Inflation, diagnosis: 
 
 fn compared(ratio: f64, reference: Reference) -> String {
     let whose = match reference {
-        Reference::LowestStep(1) => "the single user's".to_owned(),
-        Reference::LowestStep(users) => format!("that of {users} users"),
+        Reference::LowestStep(Load::Users(1)) => "the single user's".to_owned(),
+        Reference::LowestStep(load) => format!("that of {load}"),
         Reference::Baseline => "the usual".to_owned(),
         Reference::ServedFirst => "that of the request served first".to_owned(),
     };
@@ -79,14 +80,6 @@ fn remarks(diagnosis: &Diagnosis) -> String {
         );
     }
     remarks
-}
-
-fn count(n: u64, what: &str) -> String {
-    if n == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{n} {what}s")
-    }
 }
 
 /// A ratio as people say it: 186, 2.3, 0.5.

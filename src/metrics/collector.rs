@@ -9,7 +9,9 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::{
-    families::{BUDGET_LABELS, CERTIFICATE_LABELS, Family, Kind, SERIES_LABELS, Scope, TARGET_LABELS},
+    families::{
+        BUDGET_LABELS, CERTIFICATE_LABELS, Family, Kind, LOAD_LABELS, SERIES_LABELS, Scope, TARGET_LABELS,
+    },
     latency::Latency,
     numbers::{Counts, Numbers},
     series::{Directory, Entry, lock},
@@ -91,7 +93,11 @@ impl Collector for Table {
         };
         let series: Vec<_> = series
             .iter()
-            .map(|entry| (pairs(&self.series_labels, &entry.labels), Reading::of(entry, now)))
+            .map(|entry| {
+                let mut labels = pairs(&self.series_labels, &entry.labels);
+                labels.retain(|label| !LOAD_LABELS.contains(&label.name()) || !label.value().is_empty());
+                (labels, Reading::of(entry, now))
+            })
             .collect();
         let lags: Vec<_> = lags
             .into_iter()

@@ -12,8 +12,11 @@ use crate::{
     protection::Guard,
 };
 
-/// The labels of a series, before those that the configuration declares.
-pub const SERIES_LABELS: &[&str] = &["probe", "target", "model", "concurrency"];
+/// The labels of a series, before those that the configuration declares. A series has one of the last two.
+pub const SERIES_LABELS: &[&str] = &["probe", "target", "model", "concurrency", "rate"];
+
+/// Of these a series has the one that its load has a value for.
+pub(super) const LOAD_LABELS: &[&str] = &["concurrency", "rate"];
 
 /// The labels of `llm_probe_target_info`.
 pub(super) const TARGET_LABELS: &[&str] = &["target", "model", "host", "api", "connection", "http"];

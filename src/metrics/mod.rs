@@ -1,6 +1,6 @@
 //! What is exposed to Prometheus. [`table()`] tells every family; [`Metrics`] counts and renders them.
 //!
-//! A series (one probe at one target and one concurrency) is acquired once by whoever fires its bursts; its
+//! A series (one probe at one target and one load) is acquired once by whoever fires its bursts; its
 //! numbers are plain and behind one short lock, so that a scrape sees a request or a burst whole or not at
 //! all: requests = successes + failures + invalid, in every scrape. A scrape copies the numbers of a series
 //! under that lock and does everything else without it. From there on: `families` (what there is) →
@@ -113,6 +113,6 @@ impl Metrics {
 /// Label names that the configuration may not declare: those of the families, of histograms, and of the scrape.
 pub fn reserved_labels() -> impl Iterator<Item = &'static str> {
     let of_families = table().flat_map(|family| family.labels).copied();
-    let others = ["job", "instance", "le", "quantile", "rate"];
+    let others = ["job", "instance", "le", "quantile"];
     SERIES_LABELS.iter().copied().chain(others).chain(of_families)
 }

@@ -285,8 +285,8 @@ impl Numbers {
         }
     }
 
-    pub(super) fn requests_skipped(&mut self, skip: Skip, requests: u32) {
-        self.requests_skipped.add(skip as usize, requests.into());
+    pub(super) fn requests_skipped(&mut self, skip: Skip, requests: u64) {
+        self.requests_skipped.add(skip as usize, requests);
     }
 
     /// A plan comes into force; its schedule will tell the interval.

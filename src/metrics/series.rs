@@ -144,7 +144,8 @@ impl SeriesMetrics {
             plan.probe.name.to_string(),
             plan.target.name.to_string(),
             plan.target.model.clone(),
-            plan.step.users.to_string(),
+            plan.step.load.concurrency(),
+            plan.step.load.rate(),
         ];
         let declared = label_names.iter().map(|name| plan.label(name).to_owned());
         let labels = values.into_iter().chain(declared).collect();
@@ -181,13 +182,12 @@ impl SeriesMetrics {
         lock(&self.entry.numbers).skipped(skip, bursts);
     }
 
-    /// Requests of a burst that began were never sent: judged like those of a burst that was not fired. What they
-    /// make of the burst is in its summary.
+    /// Requests of a burst that began were never sent. What they make of the burst is in its summary.
     pub fn requests_skipped(&self, skip: Skip, requests: u32) {
         let slo = &self.plan.step.slo;
         let mut numbers = lock(&self.entry.numbers);
-        numbers.requests_skipped(skip, requests);
-        if slo.judges(skip) {
+        numbers.requests_skipped(skip, requests.into());
+        if slo.judges_unsent(skip) {
             numbers.withheld_requests(slo, requests.into());
         }
     }

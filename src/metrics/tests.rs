@@ -12,7 +12,7 @@ use crate::{
         Alert, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
         TextMode, Timeouts, Withheld,
     },
-    load::Volume,
+    load::{Arrival, Load, Volume},
     measure::Measurement,
     outcome::{Failure, Invalid, Outcome, Skip},
     prompt::{Cache, Prompt, Source},
@@ -56,7 +56,8 @@ fn edited(
         share: false,
     };
     let mut step = Step {
-        users,
+        load: Load::Users(users),
+        arrival: Arrival::Together,
         volume: Volume::Requests(users),
         slo: Slo::default(),
     };
@@ -68,6 +69,7 @@ fn edited(
         calendar: Calendar::default(),
         jitter: Ratio::new(0.0).unwrap(),
         steps: Vec::new(),
+        ladder_stop: None,
         settle: Duration::ZERO,
         warmup: 0,
         prompt: Prompt {
@@ -616,7 +618,12 @@ async fn the_table_is_what_is_exported() {
         assert_eq!(kind, family.kind.as_str(), "{}", family.name);
         let scope: Vec<_> = match family.scope_labels() {
             Some(labels) => labels.to_vec(),
-            None => SERIES_LABELS.iter().copied().chain(["team"]).collect(),
+            None => SERIES_LABELS
+                .iter()
+                .copied()
+                .filter(|label| *label != "rate")
+                .chain(["team"])
+                .collect(),
         };
         let expected: Vec<_> = scope.into_iter().chain(family.labels.iter().copied()).collect();
         for metric in exported.get_metric() {

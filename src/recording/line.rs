@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::plan::{Series, Slo, TextMode, Timeouts},
     expect::{Expect, Pattern},
+    load::{Load, Rate},
     measure::Measurement,
     outcome::Ended,
     response::Head,
@@ -33,7 +34,10 @@ pub(super) struct Line {
     pub(super) target: String,
     pub(super) api: String,
     pub(super) model: String,
-    pub(super) concurrency: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) concurrency: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rate: Option<Rate>,
     pub(super) number: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) request_id: Option<String>,
@@ -166,7 +170,14 @@ impl Line {
             target: series.target.name.to_string(),
             api: series.target.api.as_str().into(),
             model: secrets.mask_text(&series.target.model, &mut masked),
-            concurrency: series.step.users,
+            concurrency: match series.step.load {
+                Load::Users(users) => Some(users),
+                Load::Rate(_) => None,
+            },
+            rate: match series.step.load {
+                Load::Users(_) => None,
+                Load::Rate(rate) => Some(rate),
+            },
             number: record.number,
             request_id: record.id.map(|id| id.to_string()),
             warmup: record.warmup,

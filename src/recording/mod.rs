@@ -15,7 +15,7 @@
 //!
 //! | key | what |
 //! |---|---|
-//! | `probe`, `target`, `api`, `model`, `concurrency` | the series, as in the configuration |
+//! | `probe`, `target`, `api`, `model`, `concurrency` or `rate` | the series, as in the configuration |
 //! | `number`, `warmup` | position in the burst, from 0; whether it came before the measured requests |
 //! | `request_id` | what the endpoint was told that the request is called |
 //! | `timeouts` | `connect_ns`, `first_token_ns`, `stall_ns`, `total_ns` |

@@ -11,6 +11,7 @@ use crate::{
     config::plan::{Dialect, SeriesKey, Slo, TextMode, Timeouts, TtftFrom},
     expect::Expect,
     identity::RequestId,
+    load::Load,
     measure::Measurement,
     outcome::{Ended, Failure, Outcome},
     record::{ConnectionState, Record},
@@ -70,9 +71,12 @@ impl Line {
     pub(super) fn checked(self, epoch: Instant) -> Result<Recorded, String> {
         let api = Dialect::ALL.iter().copied().find(|api| api.as_str() == self.api);
         let dialect = api.ok_or_else(|| format!("there is no api {:?}", self.api))?;
-        if self.concurrency == 0 {
-            return Err("a concurrency of 0".into());
-        }
+        let load = match (self.concurrency, self.rate) {
+            (Some(0), _) => return Err("a concurrency of 0".into()),
+            (Some(users), None) => Load::Users(users),
+            (None, Some(rate)) => Load::Rate(rate),
+            _ => return Err("a series has either a concurrency or a rate".into()),
+        };
         if self.model.contains(char::is_control) {
             return Err("a model may not hold control characters".into());
         }
@@ -124,7 +128,7 @@ impl Line {
             key: SeriesKey {
                 probe: name(&self.probe)?,
                 target: name(&self.target)?,
-                concurrency: self.concurrency,
+                load,
             },
             model: self.model,
             slo: self.slo.read()?,

@@ -70,7 +70,7 @@ pub fn replay(
             let what = format!("more than {MOST_SERIES} series");
             return Err(Problem { line, what });
         }
-        let together = recorded.number() < recorded.key.concurrency;
+        let together = recorded.number() < recorded.key.load.users();
         let burst = bursts.entry(recorded.key.clone()).or_insert_with(|| Burst {
             tally: Tally::default(),
             model: recorded.model.clone(),
@@ -88,20 +88,18 @@ pub fn replay(
         let summary = burst.tally.finish(burst.slo.objective);
         let observed = &summary.observed;
         let series = (key.probe.clone(), key.target.clone());
-        let is_lower = lowest
-            .get(&series)
-            .is_none_or(|lowest| key.concurrency < lowest.users);
+        let is_lower = lowest.get(&series).is_none_or(|lowest| key.load < lowest.load);
         if is_lower && observed.is_reference() {
-            let (users, observed) = (key.concurrency, observed.clone());
-            lowest.insert(series, Lowest { users, observed });
+            let (load, observed) = (key.load, observed.clone());
+            lowest.insert(series, Lowest { load, observed });
         }
         finished.push((key, burst.model, burst.slo, summary));
     }
     let reports = finished.into_iter().map(|(key, model, slo, mut summary)| {
         let lowest = lowest.get(&(key.probe.clone(), key.target.clone()));
-        let lower = lowest.filter(|lowest| lowest.users < key.concurrency);
+        let lower = lowest.filter(|lowest| lowest.load < key.load);
         summary.diagnosis = Some(diagnose(
-            key.concurrency,
+            key.load,
             &summary.observed,
             lower,
             lower.is_none(),

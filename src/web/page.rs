@@ -80,7 +80,7 @@ fn table(rows: &[Row], now: f64) -> Markup {
                     tr {
                         th scope="col" { "Probe" }
                         th scope="col" { "Target" }
-                        th scope="col" class="number" { "Users" }
+                        th scope="col" class="number" { "Load" }
                         th scope="col" { "State" }
                         th scope="col" class="number" { "Goodput" }
                         th scope="col" class="number" { "TTFT p50" }
@@ -120,7 +120,7 @@ fn table_row(row: &Row, now: f64) -> Markup {
         tr class=(class) {
             th scope="row" { (series.probe.name) }
             td { (series.target.name) small { (series.target.model) } }
-            td class="number" { (series.step.users) }
+            td class="number" { (series.step.load) }
             td {
                 span class="verdict" { (verdict) } small { (doing(row)) }
                 @if let Some(diagnosis) = summary.and_then(|summary| summary.diagnosis.as_ref()) {
@@ -197,13 +197,12 @@ fn failures(summary: Option<&Summary>) -> Markup {
     html! {
         @match summary {
             None => "–",
-            Some(summary) if summary.failures.is_empty() && summary.invalid.is_empty() => "none",
+            Some(summary) if summary.failures.is_empty() && summary.invalid.is_empty() && summary.unsent.is_empty() => "none",
             Some(summary) => {
                 @for (reason, count) in &summary.failures { (count) " " (reason) " " }
                 @for (reason, count) in &summary.invalid { (count) " " (reason) " (ours) " }
-                @if let Some(reason) = summary.cut_short {
-                    "cut short (" (reason) "), " (summary.withheld) " never sent "
-                }
+                @if let Some(reason) = summary.cut_short { "cut short (" (reason) ") " }
+                @for (reason, count) in &summary.unsent { (count) " never sent (" (reason) ") " }
                 @if let Some(first) = &summary.first_failure { small { (first) } }
             }
         }

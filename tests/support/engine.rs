@@ -19,7 +19,7 @@ use llm_probe_exporter::{
     gate::Gate,
     identity::{Headers, RequestId},
     lag::Lag,
-    load::Volume,
+    load::{Arrival, Load, Process, Rate, Volume},
     outcome::{Failure, Outcome},
     prompt::{Cache, Prompt, Source},
     protection::Brake,
@@ -30,7 +30,7 @@ use llm_probe_exporter::{
 };
 use tokio::{
     runtime::Handle,
-    sync::mpsc::unbounded_channel,
+    sync::{Semaphore, mpsc::unbounded_channel},
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -230,6 +230,7 @@ pub(crate) fn probe(target: Target) -> Probe {
         calendar: llm_probe_exporter::calendar::Calendar::default(),
         jitter: Ratio::new(0.0).unwrap(),
         steps: Vec::new(),
+        ladder_stop: None,
         settle: Duration::ZERO,
         warmup: 0,
         prompt: Prompt {
@@ -249,7 +250,18 @@ pub(crate) fn probe(target: Target) -> Probe {
 
 pub(crate) fn step(users: u32, volume: Volume) -> Step {
     Step {
-        users,
+        load: Load::Users(users),
+        arrival: Arrival::Together,
+        volume,
+        slo: Slo::default(),
+    }
+}
+
+/// An open loop.
+pub(crate) fn open_step(per_second: f64, process: Process, volume: Volume) -> Step {
+    Step {
+        load: Load::Rate(Rate::new(per_second).unwrap()),
+        arrival: Arrival::Rate(process),
         volume,
         slo: Slo::default(),
     }
@@ -275,6 +287,7 @@ pub(crate) fn burst_behind(probe: Probe, step: Step, gate: Gate) -> Burst {
         blocking: Handle::current(),
         asked_before: 0,
         brake: Brake::new(None, &CancellationToken::new()),
+        places: Arc::new(Semaphore::new(1024)),
     }
 }
 
@@ -298,5 +311,6 @@ pub(crate) async fn fire(burst: Burst) -> (Vec<Judged>, Summary) {
     let failures: u64 = summary.failures.values().sum();
     let invalid: u64 = summary.invalid.values().sum();
     assert_eq!(summary.successes + failures + invalid, summary.requests);
+    assert!(summary.judged <= summary.requests + summary.withheld);
     (all, summary)
 }

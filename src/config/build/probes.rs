@@ -1,20 +1,20 @@
 //! Probes: what they inherit, whom they ask, how often and how much.
 
-use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use super::{Context, Targets, calendars, expects, generations, labels, prompts, protection, slos};
+use super::{Context, Targets, calendars, expects, generations, labels, loads, prompts, protection, slos};
 use crate::{
     config::{
-        plan::{Probe, Step, Target, Timeouts},
+        plan::{Probe, Target, Timeouts},
         problem::{list, meant, shown},
         raw::{
+            choices::ArrivalKind,
             items,
             leaves::Wait,
             reading::{At, Field, Item as _},
         },
         report::Report,
     },
-    load::Volume,
     units::{Name, Ratio, Tokens},
 };
 
@@ -55,7 +55,7 @@ pub(super) fn probe(
         None => every,
     };
     calendars::never_due(&item, every, cron.as_ref(), &calendar, of, report);
-    let steps = steps(&item, of, context);
+    let steps = loads::steps(&item, of, context);
     let targets = asked(&raw.value.targets, of, targets, report);
     let prompt = prompts::prompt(&item.prompt, context);
     let timeouts = timeouts(&item.timeouts, of, report);
@@ -73,6 +73,7 @@ pub(super) fn probe(
         calendar,
         jitter,
         steps: steps?,
+        ladder_stop: loads::ladder_stop(&item, report),
         settle: item.settle.value().map_or(SETTLE, |settle| settle.0),
         warmup: item.warmup.value().copied().unwrap_or(0),
         prompt: prompt?,
@@ -119,6 +120,15 @@ fn inherit(own: &items::Probe, defaults: &items::Probe, of: &str, report: &Repor
         item.cron = own.cron.clone();
     } else if !own.cron.is_absent() {
         item.every = Field::Absent;
+    }
+    let is_open = |arrival: &Field<items::Arrival>| {
+        let kind = arrival.value().and_then(|arrival| arrival.kind.value());
+        kind == Some(&ArrivalKind::Rate)
+    };
+    if is_open(&own.arrival) && own.concurrency.is_absent() {
+        item.concurrency = Field::Absent;
+    } else if own.arrival.is_absent() && is_open(&defaults.arrival) && !own.concurrency.is_absent() {
+        item.arrival = Field::Absent;
     }
     if !own.concurrency.is_absent() {
         item.ladder = own.ladder.clone();
@@ -176,111 +186,6 @@ fn asked(
         );
     }
     asked
-}
-
-/// The steps of the ladder, or the one step that a concurrency is.
-fn steps(item: &items::Probe, of: &str, context: &Context<'_>) -> Option<Vec<Arc<Step>>> {
-    let report = context.report;
-    let Some(ladder) = item.ladder.given() else {
-        let users = item.concurrency.value().copied().unwrap_or(NonZeroU32::MIN).get();
-        if let Some(given) = item.concurrency.given() {
-            within_in_flight(given, of, context);
-        }
-        let volume = volume(&item.requests, &item.duration, users, of, report);
-        let slo = slos::slo(&item.slo, &Field::Absent, true, report);
-        return Some(vec![Arc::new(Step { users, volume, slo })]);
-    };
-    if report.is_empty_list(ladder.id) {
-        let mend = "add steps, such as `ladder: [{ users: 1 }, { users: 50 }]`";
-        report.problem(ladder.key, format!("{} has no steps", ladder.thing), mend);
-        return None;
-    }
-    let mut steps: Vec<Arc<Step>> = Vec::new();
-    for (at, step) in ladder.value.iter().enumerate() {
-        super::require(&step.value.users, step, "users", "add `users: …`", report);
-        let Some(users) = step.value.users.given() else {
-            continue;
-        };
-        within_in_flight(users, of, context);
-        let count = users.value.get();
-        let below = steps.last().map_or(0, |step| step.users);
-        if count <= below {
-            let what = format!("{} is {count} and follows {below}", users.thing);
-            report.problem(
-                users.id,
-                what,
-                "order the steps by rising `users`, each number once",
-            );
-        }
-        let (requests, duration) = volume_of_step(step, item, report);
-        let volume = volume(
-            &requests,
-            &duration,
-            count,
-            &format!("{of} with {count} users"),
-            report,
-        );
-        let slo = slos::slo(&item.slo, &step.value.slo, at == 0, report);
-        steps.push(Arc::new(Step {
-            users: count,
-            volume,
-            slo,
-        }));
-    }
-    (!steps.is_empty()).then_some(steps)
-}
-
-fn within_in_flight(users: &At<NonZeroU32>, of: &str, context: &Context<'_>) {
-    let (count, most) = (users.value.get(), context.global.max_in_flight);
-    if count > most {
-        let what = format!("{of} wants {count} requests at once, but `global.max_in_flight` is {most}");
-        let mend = format!("write `global: {{ max_in_flight: {count} }}`, or fewer users");
-        context.report.problem(users.id, what, mend);
-    }
-}
-
-/// The step's own `requests` or `duration`, else the probe's.
-fn volume_of_step(
-    step: &At<items::Step>,
-    item: &items::Probe,
-    report: &Report<'_>,
-) -> (Field<NonZeroU32>, Field<Wait>) {
-    let (requests, duration) = (&step.value.requests, &step.value.duration);
-    match (requests.is_absent(), duration.is_absent()) {
-        (true, true) => (item.requests.clone(), item.duration.clone()),
-        (false, false) => {
-            report.problem(
-                step.id,
-                format!("{} has both `requests` and `duration`", step.thing),
-                "remove one",
-            );
-            (Field::Absent, Field::Absent)
-        }
-        _ => (requests.clone(), duration.clone()),
-    }
-}
-
-fn volume(
-    requests: &Field<NonZeroU32>,
-    duration: &Field<Wait>,
-    users: u32,
-    of: &str,
-    report: &Report<'_>,
-) -> Volume {
-    match (requests.given(), duration.given()) {
-        (Some(requests), _) => {
-            let count = requests.value.get();
-            if count < users {
-                let what = format!("{of} sends {count} requests, too few to have {users} under way at once");
-                let mend =
-                    format!("write `requests: {users}` or more, or leave it out: it is the concurrency then");
-                report.problem(requests.id, what, mend);
-            }
-            Volume::Requests(count)
-        }
-        (None, Some(duration)) => Volume::Lasting(duration.value.0),
-        (None, None) => Volume::Requests(users),
-    }
 }
 
 /// What is given, and the defaults for the rest, shortened to what is given.

@@ -10,7 +10,7 @@ use crate::{
     budget::{Budget, Unit},
     busy::Condition,
     config::{
-        plan::{Busy, Probe},
+        plan::{Busy, Probe, Step},
         problem::shown,
         raw::{
             items,
@@ -18,7 +18,7 @@ use crate::{
         },
         report::Report,
     },
-    load::Volume,
+    load::{Arrival, Process, Volume},
     prompt::Source,
 };
 
@@ -72,11 +72,18 @@ pub(super) fn fits(
             .zip(own)
             .map(|(budget, given)| (budget, given.key, "its `budget`"));
         for (budget, place, whose) in own.into_iter().chain(of_target) {
-            let lasts = |volume: Volume| matches!(volume, Volume::Lasting(_));
-            if probe.steps.iter().any(|step| lasts(step.volume)) {
+            // At a constant rate it is known how many they are.
+            let is_open_ended = |step: &Step| {
+                matches!(step.volume, Volume::Lasting(_)) && step.arrival != Arrival::Rate(Process::Constant)
+            };
+            if probe.steps.iter().any(|step| is_open_ended(step)) {
                 let what =
                     format!("{of} sends for a `duration`, so that nobody knows whether a burst fits {whose}");
-                report.problem(place, what, "write `requests: …` in place of `duration`");
+                report.problem(
+                    place,
+                    what,
+                    "write `requests: …` in place of `duration`, or ask at a constant rate",
+                );
                 return;
             }
             if budget.dollars.is_some() && target.price.is_none() {

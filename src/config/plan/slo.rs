@@ -27,10 +27,16 @@ pub struct Slo {
 }
 
 impl Slo {
-    /// Whether what was withheld for this reason counts as judged and missed: the endpoint's doing, unless
-    /// `withheld` says to ignore it.
+    /// Whether a burst that was due and not fired for this reason counts as judged and missed: where it is the
+    /// endpoint's doing, unless `withheld` says to ignore it.
     pub fn judges(&self, reason: Skip) -> bool {
         self.withheld == Withheld::Missed && matches!(reason, Skip::Overlap | Skip::Backoff)
+    }
+
+    /// Whether requests of a burst that were never sent for this reason count as judged and missed: those cut off to
+    /// protect the endpoint, and those of an open loop that found no place.
+    pub fn judges_unsent(&self, reason: Skip) -> bool {
+        self.withheld == Withheld::Missed && matches!(reason, Skip::InFlight | Skip::Backoff)
     }
 }
 

@@ -68,6 +68,33 @@ choice!(Per {
     Self::Hour.as_str() => Self::Hour,
     Self::Day.as_str() => Self::Day,
 });
+/// The word for an arrival.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum ArrivalKind {
+    Together,
+    Ramp,
+    Rate,
+}
+
+choice!(ArrivalKind {
+    "together" => Self::Together,
+    "ramp" => Self::Ramp,
+    "rate" => Self::Rate,
+});
+
+/// The word for a process of arrivals.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum ProcessKind {
+    Constant,
+    Poisson,
+    Gamma,
+}
+
+choice!(ProcessKind {
+    "constant" => Self::Constant,
+    "poisson" => Self::Poisson,
+    "gamma" => Self::Gamma,
+});
 choice!(Cache {
     "bust" => Self::Bust,
     "share" => Self::Share,

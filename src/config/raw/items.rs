@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use super::{
     Entry, Node, Value,
-    choices::MaxTokensField,
+    choices::{ArrivalKind, MaxTokensField, ProcessKind},
     leaves::{Amount, Body, HeaderOrNone, Hidden, Reference, Rest, Share, Wait},
     reading::{At, Field, Item, Named, Read, entries, field, item, wrong},
 };
@@ -227,7 +227,9 @@ item! {
         windows: Vec<At<Window>>,
         pauses: Vec<At<Pause>>,
         concurrency: NonZeroU32,
+        arrival: Arrival,
         ladder: Vec<At<Step>>,
+        ladder_stop: Share,
         settle: Rest,
         requests: NonZeroU32,
         duration: Wait,
@@ -249,6 +251,7 @@ item! {
         "target" => "write `targets: [NAME]`",
         "interval" => "write `every: 1m`",
         "schedule" => "write `every: 1m` or `cron: '*/5 * * * *'`",
+        "rate" => "write `arrival: { kind: rate, per_second: … }`; `rate` is a key of the steps of a `ladder`",
         "users" => "write `concurrency: …`; `users` is a key of the steps of a `ladder`",
         "model" => "`model` is a key of a target",
     }
@@ -269,8 +272,22 @@ item! {
 }
 
 item! {
+    Arrival {
+        kind: ArrivalKind,
+        over: Wait,
+        per_second: Amount,
+        process: ProcessKind,
+        burstiness: Amount,
+    }
+    hints {
+        "rate" => "write `kind: rate` with `per_second: …`",
+    }
+}
+
+item! {
     Step {
         users: NonZeroU32,
+        rate: Amount,
         slo: Slo,
         requests: NonZeroU32,
         duration: Wait,
@@ -338,7 +355,9 @@ impl Item for Defaults {
         "windows",
         "pauses",
         "concurrency",
+        "arrival",
         "ladder",
+        "ladder_stop",
         "settle",
         "requests",
         "duration",
@@ -381,6 +400,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("a target", Target::KEYS),
     ("`slo`", Slo::KEYS),
     ("`timeouts`", Timeouts::KEYS),
+    ("`arrival`", Arrival::KEYS),
     ("`expect`", Expect::KEYS),
     ("`prompt`", Prompt::KEYS),
     ("`authorization`", Authorization::KEYS),
