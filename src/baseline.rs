@@ -88,18 +88,16 @@ impl Baseline {
         }
     }
 
-    /// Learns from a good burst.
-    pub fn learn(&mut self, burst: Medians, unix_now: f64) {
+    /// Learns from a good burst, at so many seconds since the Unix epoch.
+    pub fn learn(&mut self, burst: Medians, at: f64) {
         let hours = if self.bursts == 0 {
             0.0
         } else {
             // Clocks may be set back.
-            ((unix_now - self.last) / 3600.0)
-                .max(0.0)
-                .min(LONGEST_PAUSE_HOURS)
+            ((at - self.last) / 3600.0).max(0.0).min(LONGEST_PAUSE_HOURS)
         };
         self.bursts = self.bursts.saturating_add(1);
-        self.last = unix_now;
+        self.last = at;
         let step = (STEP_PER_HOUR * hours).ln_1p();
         for (track, median) in [
             (&mut self.ttft, burst.ttft),
@@ -129,8 +127,8 @@ impl Track {
             self.settled = Some(settled * distance.clamp(-step, step).exp());
             return;
         }
-        let at = self.early.partition_point(|early| *early <= median);
-        self.early.insert(at, median);
+        let place = self.early.partition_point(|early| *early <= median);
+        self.early.insert(place, median);
         if self.early.len() >= EARLY {
             self.settled = median_of_sorted(&self.early);
             self.early = Vec::new();
@@ -152,11 +150,11 @@ pub struct Baselines {
 }
 
 impl Baselines {
-    /// Takes up what was kept, as far as it is not too old.
-    pub fn restore(&self, kept: &BTreeMap<String, Baseline>, unix_now: f64) {
+    /// Takes up what was kept, as far as it is not too old `at` the moment.
+    pub fn restore(&self, kept: &BTreeMap<String, Baseline>, at: f64) {
         let kept = kept
             .iter()
-            .filter(|(_, baseline)| unix_now - baseline.last <= FORGOTTEN_AFTER_SECONDS);
+            .filter(|(_, baseline)| at - baseline.last <= FORGOTTEN_AFTER_SECONDS);
         self.lock()
             .extend(kept.map(|(name, baseline)| (name.clone(), baseline.clone())));
     }
@@ -175,10 +173,10 @@ impl Baselines {
         self.lock().get(name).cloned().unwrap_or_default()
     }
 
-    /// Learns from a good burst.
-    pub fn learn(&self, name: &str, burst: Medians, unix_now: f64) {
+    /// Learns from a good burst, at so many seconds since the Unix epoch.
+    pub fn learn(&self, name: &str, burst: Medians, at: f64) {
         let mut all = self.lock();
-        all.entry(name.to_owned()).or_default().learn(burst, unix_now);
+        all.entry(name.to_owned()).or_default().learn(burst, at);
         self.changed.store(true, Ordering::Relaxed);
     }
 

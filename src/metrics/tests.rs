@@ -7,11 +7,13 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::{
+    baseline::{Baseline, Medians},
     calendar::Calendar,
     config::plan::{
         Alert, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
         TextMode, Timeouts, Withheld,
     },
+    diagnose::diagnose,
     load::{Arrival, Load, Volume},
     measure::Measurement,
     outcome::{Failure, Invalid, Outcome, Skip},
@@ -48,6 +50,7 @@ fn edited(
         reasoning: None,
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,
+        replica_header: None,
         tokenizer: None,
         price: None,
         budget: None,
@@ -181,7 +184,19 @@ fn burst(
         metrics.request(&judged, NOON + 1.0);
         tally.add(&judged, true);
     }
-    let summary = Arc::new(tally.finish(series.step.slo.objective));
+    let mut summary = tally.finish(series.step.slo.objective);
+    let mut baseline = Baseline::default();
+    let usual = Medians {
+        ttft: Some(Seconds::new(0.3)),
+        itl: Some(Seconds::new(0.01)),
+        ..Medians::default()
+    };
+    for _ in 0..10 {
+        baseline.learn(usual, NOON);
+    }
+    let load = series.step.load;
+    summary.diagnosis = Some(diagnose(load, &summary.observed, None, true, &baseline));
+    let summary = Arc::new(summary);
     metrics.burst_ended(&summary, Instant::now());
     summary
 }
@@ -460,7 +475,7 @@ async fn the_last_burst_goes_stale_after_three_intervals() {
     let series = plain("p", "t", 1);
     let held = metrics.acquire(&series);
     let of_burst: Vec<_> = table().filter(|family| family.since == Since::Burst).collect();
-    assert_eq!(of_burst.len(), 11);
+    assert_eq!(of_burst.len(), 22);
     let all_nan = || {
         let text = scrape(&metrics);
         of_burst.iter().all(|family| {
