@@ -152,11 +152,7 @@ mod together {
         let go = CancellationToken::new();
         let late = Script::new()
             .until(&go)
-            .send(support::script::head(
-                "200 OK",
-                "text/event-stream",
-                "Transfer-Encoding: chunked",
-            ))
+            .send(head("200 OK", "text/event-stream", "Transfer-Encoding: chunked"))
             .token("a")
             .ending();
         let server = Server::playing(late);
