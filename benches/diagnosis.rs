@@ -8,6 +8,11 @@
 )]
 #![expect(clippy::print_stdout, reason = "what it finds is what it is for")]
 
+#[expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "shared with a test, where they are allowed"
+)]
 #[path = "../tests/diagnosis/cases.rs"]
 mod cases;
 

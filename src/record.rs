@@ -72,6 +72,8 @@ pub struct Record {
     pub tape: Option<Arc<Tape>>,
     /// The other end of the connection: the target, or its proxy. Unknown for a Unix socket.
     pub peer: Option<SocketAddr>,
+    /// Which replica answered, where a response header says so; in no label.
+    pub replica: Option<String>,
     /// When the first of the certificates that the server showed ends, in seconds since the Unix epoch; seen
     /// with each new connection, also when the certificates were not believed.
     pub certificate_expires: Option<u64>,
@@ -101,6 +103,7 @@ impl Record {
             connection: None,
             tape: None,
             peer: None,
+            replica: None,
             certificate_expires: None,
         }
     }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderName;
 use tokio::{
     sync::mpsc::UnboundedSender,
     time::{Instant, timeout_at},
@@ -35,6 +36,8 @@ pub struct Endpoint {
     pub client: Client,
     pub dialect: Dialect,
     pub text_mode: TextMode,
+    /// The response header that says which replica answered.
+    pub replica_header: Option<HeaderName>,
     pub gate: Gate,
     /// How a request says who it is.
     pub identity: Headers,
@@ -228,6 +231,10 @@ impl Request {
         if let Some(tape) = &mut tape {
             tape.head(&head);
         }
+        record.replica = endpoint
+            .replica_header
+            .as_ref()
+            .and_then(|name| head.replica(name));
         let decoder = Decoder::new(endpoint.dialect)
             .text_mode(endpoint.text_mode)
             .keeping_text(self.keep_text);

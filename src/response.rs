@@ -17,6 +17,9 @@ pub struct Head {
 }
 
 impl Head {
+    /// Of the name of a replica, in bytes.
+    const LONGEST_REPLICA: usize = 64;
+
     /// The media type without its parameters, in lower case; empty when there is none.
     pub fn media_type(&self) -> String {
         self.header(&CONTENT_TYPE)
@@ -30,6 +33,13 @@ impl Head {
     /// `Content-Encoding`, empty when there is none.
     pub fn encoding(&self) -> &str {
         self.header(&CONTENT_ENCODING)
+    }
+
+    /// What `name` says of who answered: its beginning, as far as that is text.
+    pub fn replica(&self, name: &HeaderName) -> Option<String> {
+        let value = self.headers.get(name)?.as_bytes();
+        let value = value.get(..Self::LONGEST_REPLICA).unwrap_or(value);
+        Some(String::from_utf8_lossy(value).into_owned())
     }
 
     fn header(&self, name: &HeaderName) -> &str {

@@ -151,9 +151,9 @@ impl Runner {
         if on_trial && !self.trial(&mut spending, cancel).await {
             return self.skip_round(Skip::Backoff, 1);
         }
+        let mut lowest = None;
         // Whether the rule of the ladder stops it here.
         let mut stopped = false;
-        let mut lowest = None;
         for (number, step) in self.steps.iter().enumerate() {
             if stopped {
                 self.tell(step, What::Skipped(Skip::Ladder, 1));
@@ -264,7 +264,6 @@ impl Runner {
         }
     }
 
-    /// Fires one burst.
     async fn burst(
         &self,
         step: &Arc<Watched>,
@@ -301,21 +300,19 @@ impl Runner {
         lowest: &mut Option<Lowest>,
         cancel: &CancellationToken,
     ) {
-        let Load::Users(users) = step.series.step.load else {
-            return;
-        };
+        let load = step.series.step.load;
         let is_lowest = self.steps.first().is_some_and(|first| Arc::ptr_eq(first, step));
         let name = step.series.lasting_name();
         let baseline = self.baselines.of(&name);
         let observed = &summary.observed;
-        summary.diagnosis = Some(diagnose(users, observed, lowest.as_ref(), is_lowest, &baseline));
+        summary.diagnosis = Some(diagnose(load, observed, lowest.as_ref(), is_lowest, &baseline));
         if is_lowest && observed.is_reference() {
             *lowest = Some(Lowest {
-                users,
+                load,
                 observed: observed.clone(),
             });
         }
-        let is_whole = summary.invalid.is_empty() && summary.cut_short.is_none() && !cancel.is_cancelled();
+        let is_whole = summary.invalid.is_empty() && summary.unsent.is_empty() && !cancel.is_cancelled();
         if let Some(lesson) = observed.lesson().filter(|_| is_whole) {
             self.baselines.learn(&name, lesson, unix_now());
         }

@@ -79,7 +79,10 @@ impl Judged {
             tokens: measured.output_tokens.0,
             // Each gap is between two of them.
             arrivals: line.first.map_or(0, |_| line.gaps.len() as u64 + 1),
-            replica: record.peer.map(|peer| peer.to_string()),
+            replica: record
+                .replica
+                .clone()
+                .or_else(|| record.peer.map(|peer| peer.to_string())),
         })
     }
 }

@@ -215,6 +215,7 @@ impl Reached {
             client,
             dialect: target.api,
             text_mode: target.text_mode,
+            replica_header: target.replica_header.clone(),
             gate: shared.gate.clone(),
             identity: plan.global().identity.clone(),
             recording: shared.recording.clone(),

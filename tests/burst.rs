@@ -11,9 +11,11 @@ use std::{
 };
 
 use llm_probe_exporter::{
+    baseline::Baseline,
     config::plan::{Probe, Slo, Step, Timeouts, Withheld},
+    diagnose::diagnose,
     gate::Gate,
-    load::{Arrival, Process, Volume},
+    load::{Arrival, Load, Process, Volume},
     outcome::{Failure, Invalid, Outcome, Skip},
     slo::{Objective, Verdict, Verdicts},
     summary::Judged,
@@ -25,7 +27,7 @@ use support::{
         NO_CLOCK_CAN_HOLD, PATIENT, SHORT, burst, burst_behind, fire, open_step, probe, reusing, step, target,
     },
     ms,
-    script::Script,
+    script::{Script, head},
     server::{Served, Server, black_hole},
 };
 use tokio::{
@@ -63,6 +65,37 @@ fn most_at_once(served: &[Served]) -> usize {
             .count()
     };
     served.iter().map(|one| during(one.received)).max().unwrap()
+}
+
+/// A load balancer that says which of two replicas answered, one of them slow.
+#[tokio::test]
+async fn replicas_are_told_apart_by_a_header() {
+    let server = Server::start(|request| {
+        let (name, wait) = [("fast", ms(0)), ("slow", ms(400))][request.number % 2];
+        let head = head(
+            "200 OK",
+            "text/event-stream",
+            &format!("Transfer-Encoding: chunked\r\nX-Backend: {name}"),
+        );
+        Script::new()
+            .send(head)
+            .wait(wait)
+            .token("a")
+            .wait(ms(10))
+            .token("b")
+            .ending()
+    });
+    let mut target = target(server.address);
+    target.replica_header = Some("x-backend".parse().unwrap());
+    let (all, summary) = fire(burst(probe(target), step(1, Volume::Requests(8)))).await;
+    let named = all.iter().filter_map(|judged| judged.record.replica.as_deref());
+    assert_eq!(named.filter(|name| *name == "slow").count(), 4);
+    let load = Load::Users(1);
+    let diagnosis = diagnose(load, &summary.observed, None, true, &Baseline::default());
+    let spread = diagnosis.replicas.unwrap();
+    assert_eq!((spread.replicas, spread.fewest_requests), (2, 4));
+    assert!(spread.unequal && spread.ttft.unwrap() > 1.5, "{spread:?}");
+    assert!(diagnosis.sentence.contains("of 2 replicas the slowest takes "));
 }
 
 mod together {
@@ -119,11 +152,7 @@ mod together {
         let go = CancellationToken::new();
         let late = Script::new()
             .until(&go)
-            .send(support::script::head(
-                "200 OK",
-                "text/event-stream",
-                "Transfer-Encoding: chunked",
-            ))
+            .send(head("200 OK", "text/event-stream", "Transfer-Encoding: chunked"))
             .token("a")
             .ending();
         let server = Server::playing(late);

@@ -397,3 +397,43 @@ fn real_server_counts_and_times_as_each_of_its_apis_says() {
         );
     }
 }
+
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_slots_are_counted() {
+    for slots in [1, 4] {
+        let llama = Llama::start(0, slots);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("probes.yaml");
+        let text = format!(
+            "
+targets:
+  - name: llama
+    url: http://127.0.0.1:{}/v1
+    api: openai_chat
+    model: smollm2
+    body: {{ temperature: 0, ignore_eos: true }}
+probes:
+  - name: ladder
+    ladder: [{{ users: 1, requests: 3 }}, {{ users: 50 }}]
+    prompt: {{ tokens: 24 }}
+    max_tokens: 16
+",
+            llama.port
+        );
+        fs::write(&file, text).unwrap();
+        let config = format!("--config.file={}", file.display());
+        let output = process::run(&["once", "--output=json", &config]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        let bursts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let diagnosis = &bursts[1]["diagnosis"];
+        println!("{}", diagnosis["sentence"]);
+        assert_eq!(diagnosis["cause"], "queue", "{diagnosis}");
+        let found = diagnosis["slots"]["slots"].as_u64().unwrap();
+        assert!(
+            found.abs_diff(slots.into()) <= u64::from(slots > 1),
+            "{diagnosis}"
+        );
+    }
+}

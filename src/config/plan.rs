@@ -7,6 +7,7 @@ mod slo;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use http::HeaderName;
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -225,6 +226,8 @@ pub struct Target {
     pub body: Map<String, Value>,
     /// Whether the frames of `triton_generate` carry what is new or all so far.
     pub text_mode: TextMode,
+    /// The response header that says which replica answered; without it, the address does.
+    pub replica_header: Option<HeaderName>,
     /// Counts the tokens of answers whose server does not.
     pub tokenizer: Option<Arc<Tokenizer>>,
     pub price: Option<Price>,

@@ -369,6 +369,10 @@ fn mistakes_in_targets() {
                     .replace("http://localhost:11434/v1", "http://h"),
             ),
             ("text mode of another api", target("text_mode: delta")),
+            (
+                "replica header that is none",
+                target("replica_header: 'X Backend'"),
+            ),
             ("unknown text mode", target("text_mode: accumulated")),
             ("tokenizer without a file", target("tokenizer: {}")),
             ("missing tokenizer", target("tokenizer: { file: missing.json }")),

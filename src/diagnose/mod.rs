@@ -24,7 +24,7 @@ mod replicas;
 mod sentence;
 mod staircase;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use self::staircase::Slots;
 pub use self::{
@@ -34,6 +34,7 @@ pub use self::{
 };
 use crate::{
     baseline::{Baseline, Medians},
+    load::Load,
     units::{Ratio, Seconds},
 };
 
@@ -83,14 +84,24 @@ impl Cause {
 }
 
 /// What a burst was compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// The lowest step of the same round, with so many users.
-    LowestStep(u32),
+    /// The lowest step of the same round, and its load.
+    LowestStep(Load),
     Baseline,
     /// The request of this burst that was served first: for the time to first token alone.
     ServedFirst,
+}
+
+/// `baseline`, `served_first`, or the load of the lowest step.
+impl Serialize for Reference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::LowestStep(load) => serializer.collect_str(load),
+            Self::Baseline => serializer.serialize_str("baseline"),
+            Self::ServedFirst => serializer.serialize_str("served_first"),
+        }
+    }
 }
 
 /// Why a burst was slow.
@@ -129,14 +140,14 @@ pub struct Inflation {
 /// The step with which a round began.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lowest {
-    pub users: u32,
+    pub load: Load,
     pub observed: Observed,
 }
 
-/// Diagnoses a burst of `users`. `lowest`: the lowest step of the same round, unless it is this one or told nothing.
+/// Diagnoses a burst of `load`. `lowest`: the lowest step of the same round, unless it is this one or told nothing.
 /// `is_lowest`: it is this one.
 pub fn diagnose(
-    users: u32,
+    load: Load,
     burst: &Observed,
     lowest: Option<&Lowest>,
     is_lowest: bool,
@@ -173,13 +184,13 @@ pub fn diagnose(
         coalesced,
         replicas: burst.spread,
     };
-    diagnosis.sentence = sentence::of(users, burst, inflation, &diagnosis);
+    diagnosis.sentence = sentence::of(load, burst, inflation, &diagnosis);
     diagnosis
 }
 
 fn reference(burst: &Observed, lowest: Option<&Lowest>, usual: Medians) -> (Option<Reference>, Medians) {
     if let Some(lowest) = lowest {
-        return (Some(Reference::LowestStep(lowest.users)), lowest.observed.medians);
+        return (Some(Reference::LowestStep(lowest.load)), lowest.observed.medians);
     }
     let served_first = Medians {
         ttft: burst.fastest,
@@ -260,12 +271,175 @@ fn cause(
         .filter(|(_, inflated, _)| *inflated)
         .max_by(|(.., a), (.., b)| a.total_cmp(b));
     if let Some((cause, _, seconds)) = most {
-        (cause, seconds / all)
-    } else {
-        let worst = inflation.ttft.unwrap_or(1.0).max(inflation.itl.unwrap_or(1.0));
-        (
-            Cause::None,
-            (1.0 - (worst - 1.0) / (INFLATED - 1.0)).clamp(0.0, 1.0),
-        )
+        return (cause, seconds / all);
+    }
+    let worst = inflation.ttft.unwrap_or(1.0).max(inflation.itl.unwrap_or(1.0));
+    let close = 1.0 - (worst - 1.0) / (INFLATED - 1.0);
+    (Cause::None, close.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn medians(ttft: f64, itl: f64) -> Medians {
+        Medians {
+            ttft: Some(Seconds::new(ttft)),
+            itl: Some(Seconds::new(itl)),
+            connecting: Some(Seconds::new(0.002)),
+            tokens_per_arrival: Some(1.0),
+        }
+    }
+
+    fn observed(medians: Medians) -> Observed {
+        Observed {
+            requests: 50,
+            succeeded: 50,
+            failed: Ratio::new(0.0),
+            fastest: medians.ttft,
+            medians,
+            intervals: 63.0,
+            slots: Slots::Unknown,
+            spread: None,
+        }
+    }
+
+    fn learned() -> Baseline {
+        let mut baseline = Baseline::default();
+        for _ in 0..20 {
+            baseline.learn(medians(0.2, 0.01), 1e9);
+        }
+        baseline
+    }
+
+    /// Against a baseline of 200 ms to the first token and 10 ms between tokens.
+    #[test]
+    fn what_cost_most_is_the_cause() {
+        let usual = medians(0.2, 0.01);
+        for (burst, cause, confidence, says) in [
+            (
+                usual,
+                Cause::None,
+                1.0,
+                "first token after 200 ms, about the usual; ITL unchanged: nothing slows it down",
+            ),
+            (medians(0.25, 0.01), Cause::None, 0.5, "250 ms, about the usual"),
+            (
+                medians(2.0, 0.01),
+                Cause::Queue,
+                1.0,
+                "2.00 s, 10 times the usual; ITL unchanged: requests wait in the queue",
+            ),
+            // 1.26 s between tokens, 0.1 s before.
+            (
+                medians(0.3, 0.03),
+                Cause::Decode,
+                1.26 / 1.36,
+                "ITL 3.0 times as long: generating the tokens takes longer",
+            ),
+            (
+                Medians {
+                    connecting: Some(Seconds::new(0.102)),
+                    ..medians(0.42, 0.01)
+                },
+                Cause::Network,
+                0.2 / 0.22,
+                "the way to the server takes longer",
+            ),
+            (
+                Medians {
+                    tokens_per_arrival: Some(32.0),
+                    ..medians(0.52, 0.005)
+                },
+                Cause::Network,
+                1.0,
+                "ITL shorter: something on the way holds tokens back; 32 tokens arrive at a time",
+            ),
+            // The same clumps, but the tokens in all are slower, too.
+            (
+                Medians {
+                    tokens_per_arrival: Some(32.0),
+                    ..medians(0.52, 0.011)
+                },
+                Cause::Queue,
+                0.32 / (0.32 + 0.063),
+                "requests wait in the queue; 32 tokens arrive at a time",
+            ),
+            // Twice nothing is nothing.
+            (medians(0.2, 0.000_01), Cause::None, 1.0, "ITL shorter"),
+        ] {
+            let diagnosis = diagnose(Load::Users(1), &observed(burst), None, true, &learned());
+            assert_eq!(diagnosis.cause, cause, "{diagnosis:?}");
+            assert!((diagnosis.confidence - confidence).abs() < 1e-6, "{diagnosis:?}");
+            assert!(
+                diagnosis.sentence.contains(says),
+                "{says}\n{}",
+                diagnosis.sentence
+            );
+        }
+    }
+
+    #[test]
+    fn a_step_is_compared_with_the_lowest_of_its_round() {
+        let lowest = Lowest {
+            load: Load::Users(1),
+            observed: observed(medians(0.223, 0.01)),
+        };
+        let slots = Slots::Known(Staircase {
+            slots: 1,
+            slot_seconds: Seconds::new(0.85),
+            confidence: 1.0,
+        });
+        let fifty = Observed {
+            slots,
+            ..observed(medians(41.5, 0.01))
+        };
+        // That it is always so slow is no excuse.
+        let mut usual = Baseline::default();
+        for _ in 0..20 {
+            usual.learn(fifty.medians, 1e9);
+        }
+        let diagnosis = diagnose(Load::Users(50), &fifty, Some(&lowest), false, &usual);
+        assert_eq!(
+            diagnosis.sentence,
+            "50 users: first token after 41.5 s, 186 times the single user's; ITL unchanged: requests wait in the queue; \
+             the server works on about 1 at a time, 850 ms each"
+        );
+        // Nor without a ladder: the one that was served first did not wait.
+        let alone = Observed {
+            fastest: Some(Seconds::new(0.22)),
+            ..fifty
+        };
+        let diagnosis = diagnose(Load::Users(50), &alone, None, true, &usual);
+        assert_eq!(
+            (diagnosis.cause, diagnosis.compared_with),
+            (Cause::Queue, Some(Reference::ServedFirst))
+        );
+        assert_eq!(diagnosis.load_inflation.ttft, Some(1.0));
+    }
+
+    #[test]
+    fn without_anything_to_compare_with_nothing_is_known_but_errors() {
+        let burst = observed(medians(9.0, 0.5));
+        let nothing = Baseline::default();
+        let diagnosis = diagnose(Load::Users(1), &burst, None, true, &nothing);
+        assert_eq!(
+            (diagnosis.cause, diagnosis.confidence.to_bits()),
+            (Cause::None, 0)
+        );
+        assert_eq!(diagnosis.sentence, "1 user: first token after 9.00 s");
+        let failing = Observed {
+            failed: Ratio::new(0.6),
+            succeeded: 20,
+            ..burst
+        };
+        let diagnosis = diagnose(Load::Users(50), &failing, None, true, &nothing);
+        assert_eq!(diagnosis.cause, Cause::Errors);
+        assert!(
+            diagnosis.sentence.ends_with(": 60 % of the requests fail"),
+            "{}",
+            diagnosis.sentence
+        );
+        assert_eq!(failing.lesson(), None);
     }
 }

@@ -15,6 +15,9 @@ const HELD_AT_LEAST: f64 = 0.05;
 /// Queueing that was shorter than this share of the time that an answer takes is no queueing for a slot.
 const QUEUED_AT_LEAST: f64 = 0.5;
 
+/// Fewer requests that had to wait for a slot tell nothing.
+const FEWEST_LATER: usize = 3;
+
 /// One request, in seconds since any moment, the same for all.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stay {
@@ -82,10 +85,8 @@ fn staircase(stays: &[Stay], levels: &Levels) -> Option<Staircase> {
     }
     let mut firsts: Vec<f64> = stays.iter().filter_map(|stay| stay.first).collect();
     firsts.sort_unstable_by(f64::total_cmp);
-    let steps = firsts
-        .iter()
-        .zip(firsts.get(slots..)?)
-        .map(|(this, next)| next - this);
+    let later = firsts.get(slots..).filter(|later| later.len() >= FEWEST_LATER)?;
+    let steps = firsts.iter().zip(later).map(|(this, next)| next - this);
     let margin = (slots / 4).max(1);
     let near: f64 = (slots.saturating_sub(margin)..=slots + margin)
         .map(|level| levels.at(level))

@@ -50,6 +50,7 @@ fn edited(
         reasoning: None,
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,
+        replica_header: None,
         tokenizer: None,
         price: None,
         budget: None,
@@ -183,7 +184,19 @@ fn burst(
         metrics.request(&judged, NOON + 1.0);
         tally.add(&judged, true);
     }
-    let summary = Arc::new(tally.finish(series.step.slo.objective));
+    let mut summary = tally.finish(series.step.slo.objective);
+    let mut baseline = Baseline::default();
+    let usual = Medians {
+        ttft: Some(Seconds::new(0.3)),
+        itl: Some(Seconds::new(0.01)),
+        ..Medians::default()
+    };
+    for _ in 0..10 {
+        baseline.learn(usual, NOON);
+    }
+    let load = series.step.load;
+    summary.diagnosis = Some(diagnose(load, &summary.observed, None, true, &baseline));
+    let summary = Arc::new(summary);
     metrics.burst_ended(&summary, Instant::now());
     summary
 }

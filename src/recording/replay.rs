@@ -88,24 +88,24 @@ pub fn replay(
     for (key, burst) in bursts {
         let summary = burst.tally.finish(burst.slo.objective);
         let observed = &summary.observed;
-        if let Load::Users(users) = key.load {
-            let series = (key.probe.clone(), key.target.clone());
-            let is_lower = lowest.get(&series).is_none_or(|lowest| users < lowest.users);
-            if is_lower && observed.is_reference() {
-                let observed = observed.clone();
-                lowest.insert(series, Lowest { users, observed });
-            }
+        let series = (key.probe.clone(), key.target.clone());
+        let is_lower = lowest.get(&series).is_none_or(|lowest| key.load < lowest.load);
+        if is_lower && observed.is_reference() {
+            let (load, observed) = (key.load, observed.clone());
+            lowest.insert(series, Lowest { load, observed });
         }
         finished.push((key, burst.model, burst.slo, summary));
     }
     let reports = finished.into_iter().map(|(key, model, slo, mut summary)| {
-        // Of an open loop nothing is said: it has no number of users to reason from.
-        if let Load::Users(users) = key.load {
-            let lowest = lowest.get(&(key.probe.clone(), key.target.clone()));
-            let lower = lowest.filter(|lowest| lowest.users < users);
-            let (observed, usual) = (&summary.observed, Baseline::default());
-            summary.diagnosis = Some(diagnose(users, observed, lower, lower.is_none(), &usual));
-        }
+        let lowest = lowest.get(&(key.probe.clone(), key.target.clone()));
+        let lower = lowest.filter(|lowest| lowest.load < key.load);
+        summary.diagnosis = Some(diagnose(
+            key.load,
+            &summary.observed,
+            lower,
+            lower.is_none(),
+            &Baseline::default(),
+        ));
         Report::of(key, model, &slo, summary)
     });
     replay.reports = reports.collect();

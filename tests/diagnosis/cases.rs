@@ -12,6 +12,7 @@ use llm_probe_exporter::{
     baseline::Baseline,
     config::plan::Slo,
     diagnose::{Cause, Diagnosis, Lowest, diagnose},
+    load::Load,
     measure::Measurement,
     outcome::{Failure, Outcome},
     record::Record,
@@ -254,7 +255,7 @@ pub(crate) fn all() -> Vec<Case> {
             world.limit = 5 + rng.usize(..30);
             let lowest = lowest(LAPTOP, rng);
             diagnose(
-                50,
+                Load::Users(50),
                 &world.burst(50, 50, rng).observed,
                 Some(&lowest),
                 false,
@@ -302,7 +303,7 @@ pub(crate) fn all() -> Vec<Case> {
             world.profile = Profile::H100_8B;
             let lowest = lowest(world, rng);
             diagnose(
-                8,
+                Load::Users(8),
                 &world.burst(8, 16, rng).observed,
                 Some(&lowest),
                 false,
@@ -322,7 +323,7 @@ fn varied(mut world: World, rng: &mut Rng) -> World {
 
 fn lowest(world: World, rng: &mut Rng) -> Lowest {
     Lowest {
-        users: 1,
+        load: Load::Users(1),
         observed: world.burst(1, 3, rng).observed,
     }
 }
@@ -331,7 +332,13 @@ fn lowest(world: World, rng: &mut Rng) -> Lowest {
 fn fifty(world: World, rng: &mut Rng) -> Diagnosis {
     let lowest = lowest(world, rng);
     let burst = world.burst(50, 50, rng);
-    diagnose(50, &burst.observed, Some(&lowest), false, &Baseline::default())
+    diagnose(
+        Load::Users(50),
+        &burst.observed,
+        Some(&lowest),
+        false,
+        &Baseline::default(),
+    )
 }
 
 /// One user after forty usual bursts.
@@ -341,5 +348,11 @@ fn unusual(usual: World, now: World, rng: &mut Rng) -> Diagnosis {
         let lesson = usual.burst(1, 3, rng).observed.lesson().unwrap();
         baseline.learn(lesson, 1e9 + 60.0 * f64::from(minute));
     }
-    diagnose(1, &now.burst(1, 3, rng).observed, None, true, &baseline)
+    diagnose(
+        Load::Users(1),
+        &now.burst(1, 3, rng).observed,
+        None,
+        true,
+        &baseline,
+    )
 }

@@ -26,6 +26,7 @@ fn target(api: Dialect, url: &str) -> Target {
         reasoning: None,
         body: serde_json::Map::new(),
         text_mode: TextMode::Auto,
+        replica_header: None,
         tokenizer: None,
         price: None,
         budget: None,

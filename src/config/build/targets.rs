@@ -1,5 +1,6 @@
 //! Targets: where they are and what every request to them carries.
 
+use http::HeaderName;
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -126,6 +127,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         reasoning: generations::reasoning(&item.reasoning, api, report),
         body,
         text_mode: item.text_mode.value().copied().unwrap_or_default(),
+        replica_header: replica_header(&item.replica_header, report),
         tokenizer: vocabularies::tokenizer(&item.tokenizer, context),
         price,
         budget,
@@ -133,6 +135,24 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         labels,
         share: item.share.value().copied().unwrap_or(false),
     })
+}
+
+fn replica_header(field: &Field<String>, report: &Report<'_>) -> Option<HeaderName> {
+    let given = field.given()?;
+    let name = HeaderName::from_bytes(given.value.as_bytes());
+    if name.is_err() {
+        let what = format!(
+            "{} is {}, which is no name of an HTTP header",
+            given.thing,
+            shown(&given.value)
+        );
+        report.problem(
+            given.id,
+            what,
+            "write the name of a response header, such as `X-Backend`",
+        );
+    }
+    name.ok()
 }
 
 /// Reports a key that only one API has a use for.

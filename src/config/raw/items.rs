@@ -75,6 +75,7 @@ item! {
         reasoning: Reasoning,
         body: Body,
         text_mode: TextMode,
+        replica_header: String,
         tokenizer: Tokenizer,
         price: Price,
         budget: Budget,
