@@ -1,11 +1,6 @@
 //! How often the diagnosis names the truth: a hundred seeded runs of each case, and what was said instead.
 //! `cargo bench --bench diagnosis`
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "the cases are those of a test, where both are allowed"
-)]
 #![expect(clippy::print_stdout, reason = "what it finds is what it is for")]
 
 #[expect(

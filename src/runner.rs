@@ -27,7 +27,7 @@ use crate::{
     config::plan::{Probe, Series, Target},
     diagnose::{Lowest, diagnose},
     lag::Lag,
-    load::{Load, is_lost},
+    load::is_lost,
     metrics::SeriesMetrics,
     outcome::{Outcome, Skip},
     pause::PauseSwitch,

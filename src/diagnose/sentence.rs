@@ -1,10 +1,5 @@
 //! A diagnosis in one sentence, the same on the page, in the log and in the report.
 
-#![expect(
-    clippy::format_push_string,
-    reason = "a sentence is a few words, and `write!` has a result that says nothing"
-)]
-
 use super::{Cause, Diagnosis, INFLATED, Inflation, Observed, Reference};
 use crate::load::Load;
 

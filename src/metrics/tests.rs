@@ -624,7 +624,7 @@ async fn the_table_is_what_is_exported() {
     for hour in 0..24 {
         baseline.learn(usual, f64::from(hour) * 3600.0);
     }
-    last.diagnosis = Some(diagnose(1, &last.observed, None, true, &baseline));
+    last.diagnosis = Some(diagnose(Load::Users(1), &last.observed, None, true, &baseline));
     held.burst_ended(&Arc::new(last), Instant::now());
     let gathered = metrics.registry.gather();
     let names: Vec<_> = gathered

@@ -9,7 +9,6 @@ use crate::{
     config::plan::{SeriesKey, Slo},
     diagnose::{Lowest, diagnose},
     dialect::Decoder,
-    load::Load,
     measure::Measurement,
     outcome::{Ended, Failure, Outcome},
     reading::Reading,
