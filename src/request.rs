@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use tokio::{
     sync::mpsc::UnboundedSender,
     time::{Instant, timeout_at},
@@ -108,6 +108,8 @@ impl Request {
         record: &mut Record,
         tape: &mut Option<Tape>,
     ) -> Result<(), Ended> {
+        // Before the turn and the start: it is our own work, and no part of any latency.
+        let headers = endpoint.client.headers(&endpoint.identity, &self.probe, self.id);
         let asked = Instant::now();
         let turn = endpoint.gate.turn().await;
         let start = Instant::now();
@@ -116,7 +118,7 @@ impl Request {
         record.timeline.start = Some(start);
         let _under_way = UnderWay::enter(&self.in_flight);
 
-        let mut answer = self.head(endpoint, turn, start, record).await?;
+        let mut answer = self.head(endpoint, &headers, turn, start, record).await?;
         self.read(&mut answer, start, endpoint, record, tape.as_mut())
             .await
     }
@@ -126,15 +128,15 @@ impl Request {
     async fn head(
         &self,
         endpoint: &Endpoint,
+        headers: &HeaderMap,
         turn: Turn,
         start: Instant,
         record: &mut Record,
     ) -> Result<Answer, Ended> {
         let client = &endpoint.client;
-        let headers = client.headers(&endpoint.identity, &self.probe, self.id);
         let mut marks = client.marks(turn.clone());
         let mut sent = self
-            .in_time(client.send(&headers, self.body.clone(), &marks), &marks, start)
+            .in_time(client.send(headers, self.body.clone(), &marks), &marks, start)
             .await;
         let mut reopened = false;
         if matches!(&sent, Ok(Err(error)) if error.stale) {
@@ -142,7 +144,7 @@ impl Request {
             marks = client.marks(turn);
             sent = self
                 .in_time(
-                    client.send_anew(&headers, self.body.clone(), &marks),
+                    client.send_anew(headers, self.body.clone(), &marks),
                     &marks,
                     start,
                 )
