@@ -9,7 +9,11 @@ mod simulator;
 
 use std::{fs, net::SocketAddr, time::Duration};
 
-use llm_probe_exporter::sim::{Settings, journal::End};
+use llm_probe_exporter::{
+    rhythm::phase,
+    sim::{Settings, journal::End},
+    units::Name,
+};
 use process::{Exporter, eventually, run};
 use rustix::process::Signal;
 use simulator::Simulator;
@@ -29,6 +33,17 @@ fn config(address: SocketAddr, target: &str, probes: &str) -> String {
         "targets: [{{ name: target, url: 'http://{address}/v1', api: openai_chat, model: simulated{target} }}]\n\
          defaults: {{ prompt: {{ tokens: 8 }}, max_tokens: 5 }}\nprobes:\n{probes}"
     )
+}
+
+/// A name whose first burst at `target` is due within a second, however long the interval is: bursts are spread by
+/// their probes' names.
+fn soon(name: &str) -> String {
+    let target = Name::new("target").unwrap();
+    let is_soon = |name: &String| {
+        let probe = Name::new(name).unwrap();
+        phase(&probe, &target, Duration::from_mins(1)) < Duration::from_secs(1)
+    };
+    (0..1000).map(|n| format!("{name}-{n}")).find(is_soon).unwrap()
 }
 
 #[test]
@@ -157,14 +172,17 @@ fn an_endpoint_that_asks_for_time_gets_it_and_one_trial_closes_the_circuit() {
 #[test]
 fn a_burst_that_fails_is_cut_short_and_what_was_never_sent_is_missed() {
     let simulator = Simulator::start(quick(&["status=500"]));
-    let probe = "  - { name: cut, every: 60s, concurrency: 2, requests: 40, slo: { ttft: 1s } }\n\
-                 \x20 - { name: let, every: 60s, concurrency: 2, requests: 40, protect: off }\n";
-    let exporter = Exporter::start(&config(simulator.address, "", probe), &[]);
+    let (cut, spared) = (soon("cut"), soon("spared"));
+    let probe = format!(
+        "  - {{ name: {cut}, every: 60s, concurrency: 2, requests: 40, slo: {{ ttft: 1s }} }}\n\
+         \x20 - {{ name: {spared}, every: 60s, concurrency: 2, requests: 40, protect: off }}\n"
+    );
+    let exporter = Exporter::start(&config(simulator.address, "", &probe), &[]);
+    let [cut, spared] = [cut, spared].map(|name| format!("probe=\"{name}\""));
+    let (cut, spared) = (cut.as_str(), spared.as_str());
     let samples = exporter.wait_for("both have ended", |samples| {
-        samples.count("requests_total", &["probe=\"let\""]) == 40
-            && samples.count("slo_bursts_total", &["probe=\"cut\""]) == 1
+        samples.count("requests_total", &[spared]) == 40 && samples.count("slo_bursts_total", &[cut]) == 1
     });
-    let cut = "probe=\"cut\"";
     let sent = samples.count("requests_total", &[cut]);
     assert!((4..=6).contains(&sent), "{sent}");
     let never = samples.count("requests_skipped_total", &[cut, "reason=\"backoff\""]);
@@ -206,8 +224,9 @@ fn a_server_that_says_it_is_busy_is_not_probed() {
     drop(exporter);
 
     let abort = busy("abort_when: ['vllm:num_requests_running > 0']");
-    let long = "  - { name: long, every: 60s, max_tokens: 20000, requests: 3 }\n";
-    let exporter = Exporter::start(&config(address, &abort, long), &[]);
+    let long = soon("long");
+    let long = format!("  - {{ name: {long}, every: 60s, max_tokens: 20000, requests: 3 }}\n");
+    let exporter = Exporter::start(&config(address, &abort, &long), &[]);
     let samples = exporter.wait_for("it is cut short", |samples| {
         samples.count("requests_skipped_total", &["reason=\"server_busy\""]) == 2
     });
