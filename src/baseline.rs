@@ -18,7 +18,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::Seconds;
+use crate::{quantile::percentile, units::Seconds};
 
 /// Good bursts before there is a baseline.
 pub const FEWEST: u64 = 10;
@@ -112,7 +112,7 @@ impl Baseline {
 
 impl Track {
     fn value(&self) -> Option<f64> {
-        self.settled.or_else(|| median_of_sorted(&self.early))
+        self.settled.or_else(|| percentile(&self.early, 50))
     }
 
     /// `step`: by how much the logarithm may move.
@@ -130,16 +130,10 @@ impl Track {
         let place = self.early.partition_point(|early| *early <= median);
         self.early.insert(place, median);
         if self.early.len() >= EARLY {
-            self.settled = median_of_sorted(&self.early);
+            self.settled = percentile(&self.early, 50);
             self.early = Vec::new();
         }
     }
-}
-
-fn median_of_sorted(sorted: &[f64]) -> Option<f64> {
-    let high = sorted.get(sorted.len() / 2)?;
-    let low = sorted.get((sorted.len() - 1) / 2)?;
-    Some(f64::midpoint(*low, *high))
 }
 
 /// The baselines of all series, by whatever names a series. Clones are the same.

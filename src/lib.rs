@@ -42,12 +42,13 @@
 //!
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and the outside
 //!   crates that matter have their homes listed there.
-//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `diagnose`, `baseline`, `schedule`, `load`,
-//!   `budget`, `backoff`, `busy` and the engine of `sim`
-//!   hold no clock and do no I/O: instants are passed in.
+//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
+//!   `budget`, `backoff`, `busy`, `diagnose`, `baseline` and the engine of `sim` hold no clock and do no I/O: instants
+//!   are passed in.
 //! - Measuring has a [`runtime`] of its own.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
+//! - A percentile is that of [`quantile`], and what is drawn comes from a distribution of [`random`].
 
 pub mod answer;
 pub mod backoff;
@@ -76,6 +77,8 @@ pub mod outcome;
 pub mod pause;
 pub mod prompt;
 pub mod protection;
+pub mod quantile;
+pub mod random;
 pub mod reading;
 pub mod record;
 pub mod recording;

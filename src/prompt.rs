@@ -1,7 +1,7 @@
 //! What is asked. By default every request asks something new from its first token on, so that a server's
 //! prefix cache cannot answer for it.
 
-use crate::units::Tokens;
+use crate::{random::normal, units::Tokens};
 
 /// What the requests of a probe ask.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,10 +63,7 @@ impl Length {
             Self::Fixed(tokens) => tokens.0,
             Self::Uniform(from, to) => random.u64(from.0..=to.0.max(from.0)),
             Self::Normal { mean, deviation } => {
-                // Box and Muller's transform; the logarithm is of a number above 0.
-                let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
-                let normal = radius * (std::f64::consts::TAU * random.f64()).cos();
-                let drawn = normal.mul_add(deviation.0 as f64, mean.0 as f64).round();
+                let drawn = normal(random).mul_add(deviation.0 as f64, mean.0 as f64).round();
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,

@@ -12,6 +12,7 @@ use crate::{
     identity::RequestId,
     measure::{Measurement, Phases, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
+    quantile::percentile,
     record::Record,
     slo::{ErrorBounds, Objective, Verdict, Verdicts, judge},
     units::{Ratio, Seconds},
@@ -105,7 +106,7 @@ impl Stats {
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_unstable_by(f64::total_cmp);
         let (&min, &max) = (values.first()?, values.last()?);
-        let at = |percent| Seconds::new(percentile(&values, percent));
+        let at = |percent| Seconds::new(percentile(&values, percent).unwrap_or(min));
         Some(Self {
             count: values.len(),
             avg: Seconds::new(values.iter().sum::<f64>() / values.len() as f64),
@@ -116,15 +117,6 @@ impl Stats {
             max: Seconds::new(max),
         })
     }
-}
-
-/// The `percent`th percentile of sorted values; 0 of nothing.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let rank = sorted.len().saturating_sub(1) * percent;
-    let (below, part) = (rank / 100, (rank % 100) as f64 / 100.0);
-    let low = sorted.get(below).copied().unwrap_or_default();
-    let high = sorted.get(below + 1).copied().unwrap_or(low);
-    low + (high - low) * part
 }
 
 /// One burst, ended: one firing of a probe at one target and one load. Warm-up is in none of it.

@@ -9,6 +9,8 @@ use std::{
 /// Modules from the bottom to the top: each may import those before it.
 const ORDER: &[&str] = &[
     "units",
+    "random",
+    "quantile",
     "outcome",
     "response",
     "tape",
@@ -118,6 +120,8 @@ const PURE: &[&str] = &[
     "diagnose/",
     "busy.rs",
     "load.rs",
+    "random.rs",
+    "quantile.rs",
     "prompt.rs",
     "identity.rs",
     "expect.rs",

@@ -4,10 +4,11 @@ use tokio::time::Instant;
 
 use super::{
     replicas::{Replicas, Spread},
-    staircase::{Slots, Stay, median},
+    staircase::{Slots, Stay},
 };
 use crate::{
     baseline::Medians,
+    quantile::median,
     units::{Ratio, Seconds},
 };
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::staircase::median;
+use crate::quantile::percentile;
 
 /// Requests that a replica needs to be compared.
 const FEWEST: usize = 3;
@@ -80,7 +80,7 @@ fn apart(each: impl Iterator<Item = impl AsRef<[f64]>>) -> Option<(f64, bool)> {
             let last = sorted.len() - 1;
             Some([
                 *sorted.get(last / 4)?,
-                median(sorted.clone())?,
+                percentile(&sorted, 50)?,
                 *sorted.get(last - last / 4)?,
             ])
         })

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::units::Seconds;
+use crate::{quantile::median, units::Seconds};
 
 /// A number of answers under way that was reached for less than this share of the time is taken for a matter of
 /// arrival: the end of one answer and the beginning of the next one's overlap on the way.
@@ -163,14 +163,6 @@ impl Levels {
     fn at(&self, level: usize) -> f64 {
         self.seconds.get(level).copied().unwrap_or_default()
     }
-}
-
-/// `None` of nothing.
-pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    let high = values.get(values.len() / 2)?;
-    let low = values.get((values.len() - 1) / 2)?;
-    Some(f64::midpoint(*low, *high))
 }
 
 #[cfg(test)]
