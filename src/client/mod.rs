@@ -38,7 +38,7 @@ use self::{phases::MarkConnecting, redaction::Redaction, resolver::MarkingResolv
 use crate::{
     clock::unix_now,
     config::{
-        plan::{self, Connection, HttpVersion, Target},
+        plan::{self, Connection, HttpVersion, Reach, Target},
         secret::Secret,
     },
     dialect::Dialect,
@@ -159,31 +159,42 @@ impl Client {
     }
 }
 
-fn build(target: &Target, connection: Connection, blocking: &Handle) -> Result<reqwest::Client, ClientError> {
-    let reach = &target.reach;
-    let tls = tls::config(target.url.scheme() == "https", target.http, &reach.tls)?;
-    let named = reach.tls.server_name.as_ref().and(target.url.host());
-    let resolver = MarkingResolver::new(blocking.clone(), named.map(|host| host.to_owned()));
+/// A client that goes where it is told and nowhere else: it follows no redirect, asks nothing twice, and goes by no
+/// proxy but that of `reach`.
+fn plain(
+    tls: rustls::ClientConfig,
+    resolver: MarkingResolver,
+    reach: &Reach,
+) -> Result<reqwest::ClientBuilder, ClientError> {
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
+        .dns_resolver(resolver);
+    if let Some(path) = &reach.unix_socket {
+        builder = builder.unix_socket(path.as_path());
+    }
+    if let Some(given) = &reach.proxy {
+        builder = builder.proxy(proxy(given)?);
+    }
+    Ok(builder)
+}
+
+fn build(target: &Target, connection: Connection, blocking: &Handle) -> Result<reqwest::Client, ClientError> {
+    let reach = &target.reach;
+    let tls = tls::config(target.url.scheme() == "https", target.http, &reach.tls)?;
+    let named = reach.tls.server_name.as_ref().and(target.url.host());
+    let resolver = MarkingResolver::new(blocking.clone(), named.map(|host| host.to_owned()));
+    let mut builder = plain(tls, resolver, reach)?
         .tcp_nodelay(true)
-        .dns_resolver(resolver)
         .connector_layer(MarkConnecting);
     builder = match target.http {
         HttpVersion::Http1 => builder.http1_only(),
         HttpVersion::Http2 => builder.http2_prior_knowledge(),
         HttpVersion::Auto => builder,
     };
-    if let Some(path) = &reach.unix_socket {
-        builder = builder.unix_socket(path.as_path());
-    }
-    if let Some(proxy) = &reach.proxy {
-        builder = builder.proxy(self::proxy(proxy)?);
-    }
     if connection == Connection::New {
         builder = builder.pool_max_idle_per_host(0);
     }

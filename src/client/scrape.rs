@@ -4,7 +4,7 @@ use reqwest::header::{ACCEPT, USER_AGENT};
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    ClientError, headers, proxy, redaction::Redaction, resolver::MarkingResolver, secret_forms, tls,
+    ClientError, headers, plain, redaction::Redaction, resolver::MarkingResolver, secret_forms, tls,
 };
 use crate::config::plan::{Busy, HttpVersion, Reach, Target};
 
@@ -33,21 +33,11 @@ impl Scraper {
         let is_same = busy.is_same_origin(&target.url);
         let reach = if is_same { &target.reach } else { &elsewhere };
         let tls = tls::config(busy.url.scheme() == "https", HttpVersion::Http1, &reach.tls)?;
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
+        let resolver = MarkingResolver::new(blocking.clone(), None);
+        let http = plain(tls, resolver, reach)?
             .http1_only()
             .pool_max_idle_per_host(1)
-            .dns_resolver(MarkingResolver::new(blocking.clone(), None));
-        if let Some(path) = &reach.unix_socket {
-            builder = builder.unix_socket(path.as_path());
-        }
-        if let Some(given) = &reach.proxy {
-            builder = builder.proxy(proxy(given)?);
-        }
+            .build()?;
         let mut own = http::HeaderMap::new();
         if is_same {
             own = headers(target, target.api, user_agent)?;
@@ -56,7 +46,7 @@ impl Scraper {
         own.insert(ACCEPT, http::HeaderValue::from_static("text/plain;version=0.0.4"));
         own.insert(USER_AGENT, super::value(user_agent, "User-Agent")?);
         Ok(Self {
-            http: builder.build()?,
+            http,
             busy: busy.clone(),
             headers: own,
             redaction: Redaction(secret_forms(target)),
