@@ -278,14 +278,7 @@ impl Account {
         );
     }
 
-    /// A round is due that costs at most `most`; one that may fire has that reserved. See [`Self::verdict`].
-    pub fn due(&mut self, id: usize, most: Amounts, at: f64) -> Verdict {
-        let verdict = self.verdict(id, most, at);
-        self.decided(id, most, verdict == Verdict::Fire);
-        verdict
-    }
-
-    /// What would become of a round that is due.
+    /// What would become of a round that is due and costs at most `most`; [`Self::decided`] is to be told.
     pub fn verdict(&mut self, id: usize, most: Amounts, at: f64) -> Verdict {
         self.turn(at);
         let left = (self.period + 1.0) * self.budget.per.seconds() - at;
@@ -385,6 +378,15 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Account {
+        /// A round is due, and no other budget holds for it.
+        fn due(&mut self, id: usize, most: Amounts, at: f64) -> Verdict {
+            let verdict = self.verdict(id, most, at);
+            self.decided(id, most, verdict == Verdict::Fire);
+            verdict
+        }
+    }
 
     const DAY: f64 = 86_400.0;
     const MIDNIGHT: f64 = 20_000.0 * DAY;

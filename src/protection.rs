@@ -44,21 +44,25 @@ pub struct Protection {
     purses: Vec<Arc<Purse>>,
 }
 
-/// A budget of a probe over all its targets, or of a target over all probes.
+/// Whose a budget is: a probe's over all its targets, or a target's over all probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Probe(Name),
+    Target(Name),
+}
+
+/// A budget and what was used of it.
 #[derive(Debug)]
 pub struct Purse {
-    /// Whose it is; the other one is empty.
-    pub probe: String,
-    pub target: String,
+    pub owner: Owner,
     account: Mutex<Account>,
     changed: AtomicBool,
 }
 
 impl Purse {
-    fn new(probe: &str, target: &str, budget: Budget) -> Arc<Self> {
+    fn new(owner: Owner, budget: Budget) -> Arc<Self> {
         Arc::new(Self {
-            probe: probe.to_owned(),
-            target: target.to_owned(),
+            owner,
             account: Mutex::new(Account::new(budget, unix_now())),
             changed: AtomicBool::new(false),
         })
@@ -72,9 +76,9 @@ impl Purse {
 
     /// Its name in the state file.
     fn key(&self) -> String {
-        match self.target.as_str() {
-            "" => format!("probe/{}", self.probe),
-            target => format!("target/{target}"),
+        match &self.owner {
+            Owner::Probe(probe) => format!("probe/{probe}"),
+            Owner::Target(target) => format!("target/{target}"),
         }
     }
 }
@@ -155,13 +159,13 @@ impl Protection {
             }));
             let purse = target
                 .budget
-                .map(|budget| Purse::new("", target.name.as_str(), budget));
+                .map(|budget| Purse::new(Owner::Target(target.name.clone()), budget));
             protection.purses.extend(purse);
         }
         for probe in plan.probes() {
             let purse = probe
                 .budget
-                .map(|budget| Purse::new(probe.name.as_str(), "", budget));
+                .map(|budget| Purse::new(Owner::Probe(probe.name.clone()), budget));
             protection.purses.extend(purse);
         }
         Ok(protection)
@@ -204,8 +208,10 @@ impl Protection {
     /// The protection of the rounds of one probe at one target, told apart by `id`.
     pub fn of(&self, probe: &Arc<Probe>, target: &Arc<Target>, id: usize) -> Option<Guarded> {
         let guard = self.guards.iter().find(|guard| guard.target == target.name)?;
-        let draws_on =
-            |purse: &&Arc<Purse>| purse.target == target.name.as_str() || purse.probe == probe.name.as_str();
+        let draws_on = |purse: &&Arc<Purse>| match &purse.owner {
+            Owner::Probe(name) => *name == probe.name,
+            Owner::Target(name) => *name == target.name,
+        };
         let guarded = Guarded {
             id,
             probe: Arc::clone(probe),

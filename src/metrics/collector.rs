@@ -17,7 +17,7 @@ use super::{
     series::{Directory, Entry, lock},
     table::table,
 };
-use crate::{budget::Unit, config::plan::Target, summary::Summary};
+use crate::{budget::Unit, config::plan::Target, protection::Owner, summary::Summary};
 
 /// What a series says in one scrape: a copy, so that its lock is held for microseconds.
 #[derive(Debug)]
@@ -119,7 +119,13 @@ impl Collector for Table {
         let budgets: Vec<_> = protection
             .purses()
             .iter()
-            .map(|purse| (pairs(BUDGET_LABELS, &[&purse.probe, &purse.target]), purse.now()))
+            .map(|purse| {
+                let whose = match &purse.owner {
+                    Owner::Probe(probe) => [probe.as_str(), ""],
+                    Owner::Target(target) => ["", target.as_str()],
+                };
+                (pairs(BUDGET_LABELS, &whose), purse.now())
+            })
             .collect();
         let guards: Vec<_> = protection
             .guards()
