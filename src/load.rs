@@ -19,11 +19,13 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How much load a burst is: what a series is told apart by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Load {
     /// A closed loop of so many users, at least 1: the label `concurrency`.
+    #[serde(rename = "concurrency")]
     Users(u32),
     /// An open loop: the label `rate`.
+    #[serde(rename = "rate")]
     Rate(Rate),
 }
 
@@ -36,19 +38,19 @@ impl Load {
         }
     }
 
-    /// The value of the label `concurrency`; empty in an open loop.
-    pub fn concurrency(self) -> String {
+    /// The users of a closed loop: the label `concurrency`.
+    pub const fn concurrency(self) -> Option<u32> {
         match self {
-            Self::Users(users) => users.to_string(),
-            Self::Rate(_) => String::new(),
+            Self::Users(users) => Some(users),
+            Self::Rate(_) => None,
         }
     }
 
-    /// The value of the label `rate`; empty in a closed loop.
-    pub fn rate(self) -> String {
+    /// The rate of an open loop: the label `rate`.
+    pub const fn rate(self) -> Option<Rate> {
         match self {
-            Self::Users(_) => String::new(),
-            Self::Rate(rate) => rate.to_string(),
+            Self::Users(_) => None,
+            Self::Rate(rate) => Some(rate),
         }
     }
 }
@@ -365,17 +367,14 @@ mod tests {
     #[test]
     fn loads_are_told_apart_and_shown() {
         let rate = |per_second| Load::Rate(Rate::new(per_second).unwrap());
-        for (load, shown, concurrency, of_rate) in [
-            (Load::Users(1), "1 user", "1", ""),
-            (Load::Users(50), "50 users", "50", ""),
-            (rate(5.0), "5 requests/s", "", "5"),
-            (rate(0.25), "0.25 requests/s", "", "0.25"),
+        for (load, shown, reported) in [
+            (Load::Users(1), "1 user", r#"{"concurrency":1}"#),
+            (Load::Users(50), "50 users", r#"{"concurrency":50}"#),
+            (rate(5.0), "5 requests/s", r#"{"rate":5.0}"#),
+            (rate(0.25), "0.25 requests/s", r#"{"rate":0.25}"#),
         ] {
             assert_eq!(load.to_string(), shown);
-            assert_eq!(
-                (load.concurrency().as_str(), load.rate().as_str()),
-                (concurrency, of_rate)
-            );
+            assert_eq!(serde_json::to_string(&load).unwrap(), reported);
         }
         for absurd in [0.0, -1.0, 0.0001, 10_001.0, f64::NAN, f64::INFINITY] {
             assert_eq!(Rate::new(absurd), None, "{absurd}");

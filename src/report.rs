@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     config::plan::{Series, SeriesKey, Slo},
-    load::{Load, Rate},
+    load::Load,
     outcome::{Invalid, Skip},
     slo::Objective,
     summary::{Stats, Summary},
@@ -20,13 +20,7 @@ pub struct Report {
     probe: Name,
     target: Name,
     model: String,
-    /// Users of a closed loop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    concurrency: Option<u32>,
-    /// Requests a second of an open loop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rate: Option<Rate>,
-    #[serde(skip)]
+    #[serde(flatten)]
     load: Load,
     /// Share of requests that are to be good.
     objective: f64,
@@ -55,14 +49,6 @@ impl Report {
             probe: key.probe,
             target: key.target,
             model,
-            concurrency: match key.load {
-                Load::Users(users) => Some(users),
-                Load::Rate(_) => None,
-            },
-            rate: match key.load {
-                Load::Users(_) => None,
-                Load::Rate(rate) => Some(rate),
-            },
             load: key.load,
             objective: slo.objective.get(),
             limits: limits.collect(),

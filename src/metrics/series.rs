@@ -140,12 +140,15 @@ impl SeriesMetrics {
     /// `armed_unix`: since when bursts of the series are due, where that is known already. A series that goes
     /// on keeps its own.
     pub(super) fn acquire(directory: &Directory, label_names: &[String], plan: &Series) -> Self {
+        let load = plan.step.load;
         let values = [
             plan.probe.name.to_string(),
             plan.target.name.to_string(),
             plan.target.model.clone(),
-            plan.step.load.concurrency(),
-            plan.step.load.rate(),
+            load.concurrency()
+                .map(|users| users.to_string())
+                .unwrap_or_default(),
+            load.rate().map(|rate| rate.to_string()).unwrap_or_default(),
         ];
         let declared = label_names.iter().map(|name| plan.label(name).to_owned());
         let labels = values.into_iter().chain(declared).collect();

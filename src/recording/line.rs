@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::plan::{Series, Slo, TextMode, Timeouts},
     expect::{Expect, Pattern},
-    load::{Load, Rate},
+    load::Rate,
     measure::Measurement,
     outcome::Ended,
     response::Head,
@@ -170,14 +170,8 @@ impl Line {
             target: series.target.name.to_string(),
             api: series.target.api.as_str().into(),
             model: secrets.mask_text(&series.target.model, &mut masked),
-            concurrency: match series.step.load {
-                Load::Users(users) => Some(users),
-                Load::Rate(_) => None,
-            },
-            rate: match series.step.load {
-                Load::Users(_) => None,
-                Load::Rate(rate) => Some(rate),
-            },
+            concurrency: series.step.load.concurrency(),
+            rate: series.step.load.rate(),
             number: record.number,
             request_id: record.id.map(|id| id.to_string()),
             warmup: record.warmup,
