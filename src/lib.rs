@@ -7,8 +7,8 @@
 //! A file says what to ask whom, how often ([`config`]); it becomes a validated [`config::plan`]. The
 //! [`supervisor`] lets each probe's bursts become due at each of its targets ([`schedule`]), one at a time
 //! where they would measure one another: at a fixed rate, or by a [`rhythm`] of the wall clock ([`cron`], replicas),
-//! inside the windows of a [`calendar`], and while nobody holds them back ([`pause`]). A due [`burst`] of a certain shape ([`load`]) asks something
-//! ([`prompt`]) with N concurrent requests.
+//! inside the windows of a [`calendar`], and while nobody holds them back ([`pause`]). A due [`burst`] of a certain
+//! shape ([`load`]) asks something ([`prompt`]) with N concurrent requests.
 //!
 //! Before it begins, [`protection`] asks whether it may: whether it fits what its probe and its target may use in
 //! an hour or a day ([`budget`]), whether the target sheds load ([`backoff`]), whether the server says itself that
@@ -16,10 +16,9 @@
 //!
 //! Each [`request`] takes its turn at the [`gate`], says in its headers who it is ([`identity`]), goes out through
 //! the target's [`client`], and stamps each chunk as it is read. In the [`reading`] of the response the chunk's
-//! bytes become frames ([`framing`]), the
-//! frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together with its [`outcome`] and what the
-//! server counted ([`usage`]) that is the [`record`] of a request: exactly one, whatever happened. An endpoint
-//! that refuses may say when to come back ([`retry_after`]).
+//! bytes become frames ([`framing`]), the frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together
+//! with its [`outcome`] and what the server counted ([`usage`]) that is the [`record`] of a request: exactly one,
+//! whatever happened. An endpoint that refuses may say when to come back ([`retry_after`]).
 //!
 //! The text of an answer is looked into only where somebody wants it, once the request is over ([`answer`]): its
 //! tokens are counted ([`tokenizer`]) where the server did not, and it is compared with what is expected ([`expect`]).

@@ -292,7 +292,6 @@ impl Runner {
     }
 
     /// Says why a burst was slow, and learns from it if it was a good one. `lowest` becomes what the lowest step showed.
-    /// An open loop has no number of users to reason from: nothing is said of it.
     fn diagnose(
         &self,
         step: &Arc<Watched>,

@@ -314,9 +314,8 @@ impl Schedule {
     /// Where the burst after the next one is due already, passes over all but the last one that is, without
     /// jitter: how many those are. What was slept through is not made up for.
     fn pass_over(&mut self, now: Now) -> Option<u32> {
-        self.moves += 1;
         let every = self.timing.every;
-        match &mut self.times {
+        let passed = match &mut self.times {
             Times::Rate { first, next } => {
                 let intervals =
                     now.instant.checked_duration_since(*first)?.as_nanos() / every.as_nanos().max(1);
@@ -328,7 +327,7 @@ impl Schedule {
                     at,
                     unix: now.unix_at(at),
                 });
-                Some(passed)
+                passed
             }
             Times::Wall { rhythm, last } => {
                 let (latest, passed) = rhythm.passed(*last, now.unix)?;
@@ -337,9 +336,11 @@ impl Schedule {
                     at: now.instant_at(latest),
                     unix: latest,
                 });
-                Some(passed)
+                passed
             }
-        }
+        };
+        self.moves += 1;
+        Some(passed)
     }
 }
 
