@@ -8,8 +8,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CliError, print,
-    serve::{Arming, Exporter, ListenAddress, listen},
+    CliError,
+    listen::{ListenAddress, listen},
+    print,
+    serve::{Arming, Exporter},
 };
 use crate::{
     board::Board,

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod listen;
 mod once;
 mod replay;
 mod serve;
