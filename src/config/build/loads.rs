@@ -74,22 +74,18 @@ pub(super) fn steps(item: &items::Probe, of: &str, context: &Context<'_>) -> Opt
             (Load::Rate(_), Arrival::Rate(process)) => Arrival::Rate(process),
             (Load::Rate(_), _) if item.arrival.is_absent() => Arrival::Rate(Process::Poisson),
             (Load::Users(_), Arrival::Together | Arrival::Ramp { .. }) => arrival,
-            (Load::Rate(_), _) => {
-                let what = format!("{} is a rate, but `arrival` of {of} is not", place.1);
-                report.problem(
-                    place.0,
-                    what,
-                    "write `arrival: { kind: rate }`, or `users: …` in the steps",
-                );
-                continue;
-            }
-            (Load::Users(_), Arrival::Rate(_)) => {
-                let what = format!("{} is no rate, but `arrival` of {of} is", place.1);
-                report.problem(
-                    place.0,
-                    what,
-                    "write `rate: …` in the steps, or another `arrival`",
-                );
+            _ => {
+                let (kinds, mend) = match load {
+                    Load::Rate(_) => (
+                        format!("is a rate, but `arrival` of {of} is not"),
+                        "write `arrival: { kind: rate }`, or `users: …` in the steps",
+                    ),
+                    Load::Users(_) => (
+                        format!("is no rate, but `arrival` of {of} is"),
+                        "write `rate: …` in the steps, or another `arrival`",
+                    ),
+                };
+                report.problem(place.0, format!("{} {kinds}", place.1), mend);
                 continue;
             }
         };
