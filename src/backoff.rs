@@ -132,6 +132,13 @@ impl Circuit {
     }
 }
 
+/// An endpoint sheds load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shed {
+    /// How long it asks not to come back.
+    pub asked: Option<Duration>,
+}
+
 /// The requests of a running burst, as far as they say whether to go on.
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -180,11 +187,11 @@ impl Watch {
         reached(self.shed) || (reached(self.failed) && !all_sent)
     }
 
-    /// Whether the endpoint sheds load, and how long it asks not to come back.
-    pub fn shedding(&self) -> Option<Option<Duration>> {
+    /// Whether the endpoint sheds load.
+    pub fn shedding(&self) -> Option<Shed> {
         let limit = self.protect.unwrap_or_default().abort_over;
         let many = self.shed > 0 && share(self.shed, self.ended) >= limit;
-        (many || self.asked.is_some()).then_some(self.asked)
+        (many || self.asked.is_some()).then_some(Shed { asked: self.asked })
     }
 }
 
@@ -290,6 +297,7 @@ mod tests {
         assert_eq!(watch.shedding(), None, "no shedding, whatever its header says");
         watch.ended(SHED, Some(SECOND * 7));
         watch.ended(SHED, Some(SECOND * 5));
-        assert_eq!(watch.shedding(), Some(Some(SECOND * 7)));
+        let asked = Some(SECOND * 7);
+        assert_eq!(watch.shedding(), Some(Shed { asked }));
     }
 }

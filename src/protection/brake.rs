@@ -1,0 +1,64 @@
+//! The brake of a running burst.
+
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::lock;
+use crate::{
+    backoff::{Protect, Shed, Watch},
+    outcome::{Outcome, Skip},
+};
+
+/// Ends a running burst: no more requests are sent, and those under way are cancelled.
+#[derive(Debug)]
+pub struct Brake {
+    token: CancellationToken,
+    watch: Mutex<Watch>,
+    reason: OnceLock<Skip>,
+}
+
+impl Brake {
+    /// Pulled by too many failures, or with `cancel`, and then for no reason.
+    pub fn new(protect: Option<Protect>, cancel: &CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            token: cancel.child_token(),
+            watch: Mutex::new(Watch::new(protect)),
+            reason: OnceLock::new(),
+        })
+    }
+
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// Why it was pulled to protect the endpoint.
+    pub fn reason(&self) -> Option<Skip> {
+        self.reason.get().copied()
+    }
+
+    /// Whether the endpoint sheds load.
+    pub(super) fn shedding(&self) -> Option<Shed> {
+        lock(&self.watch).shedding()
+    }
+
+    /// The first reason stands.
+    pub fn pull(&self, reason: Skip) {
+        if !self.token.is_cancelled() {
+            self.reason.get_or_init(|| reason);
+            self.token.cancel();
+        }
+    }
+
+    /// A request ended.
+    pub fn ended(&self, outcome: Outcome, retry_after: Option<Duration>, all_sent: bool) {
+        let mut watch = lock(&self.watch);
+        watch.ended(outcome, retry_after);
+        if watch.is_to_stop(all_sent) {
+            self.pull(Skip::Backoff);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The rounds of one probe at one target: admitted, paid for.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
+
+use super::{Brake, Guard, Purse, lock};
+use crate::{
+    backoff::{Admission, Shed},
+    budget::{Amounts, Verdict},
+    clock::unix_now,
+    config::plan::{Probe, Target},
+    outcome::{Failure, Outcome, Skip},
+    summary::Judged,
+};
+
+/// How often a server is asked during a burst whether it is busy.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// One probe at one target, guarded.
+#[derive(Debug)]
+pub struct Guarded {
+    pub(super) id: usize,
+    pub(super) probe: Arc<Probe>,
+    pub(super) target: Arc<Target>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) purses: Vec<Arc<Purse>>,
+    /// In tokens, as far as prompts were counted.
+    pub(super) longest_prompt: AtomicU64,
+}
+
+/// A round that may begin.
+#[derive(Debug)]
+pub struct Admitted<'a> {
+    /// One request comes first; see [`Guarded::trial_ended`].
+    pub on_trial: bool,
+    pub spending: Spending<'a>,
+}
+
+impl Guarded {
+    /// Whether the round that is due may begin. What it may cost is reserved until its spending is dropped.
+    pub async fn admit(&self, blocking: &Handle) -> Result<Admitted<'_>, Skip> {
+        let on_trial = match lock(&self.guard.circuit).admit(Instant::now()) {
+            Admission::Go => false,
+            Admission::Trial => true,
+            Admission::Withhold => return Err(Skip::Backoff),
+        };
+        let busy = self.guard.busy(blocking, |of| &of.busy().skip_when).await;
+        let spending = match busy {
+            Some(condition) => {
+                tracing::info!(probe = %self.probe.name, target = %self.target.name, condition, "the server is busy");
+                Err(Skip::ServerBusy)
+            }
+            None => self.spending(on_trial).ok_or(Skip::Budget),
+        };
+        if spending.is_err() && on_trial {
+            self.trial_ended(None);
+        }
+        Ok(Admitted {
+            on_trial,
+            spending: spending?,
+        })
+    }
+
+    /// What was due may not be fired twice over two budgets: both decide, then both are told.
+    fn spending(&self, on_trial: bool) -> Option<Spending<'_>> {
+        let one = self.most(1);
+        let requests = self.probe.requests_of_a_round() + u64::from(on_trial);
+        let most = one.times(requests as f64);
+        let now = unix_now();
+        // In the same order for everybody.
+        let mut accounts: Vec<_> = self.purses.iter().map(|purse| lock(&purse.account)).collect();
+        let verdicts: Vec<_> = accounts
+            .iter_mut()
+            .map(|account| account.verdict(self.id, most, now))
+            .collect();
+        let fires = verdicts.iter().all(|verdict| *verdict == Verdict::Fire);
+        for account in &mut accounts {
+            account.decided(self.id, most, fires);
+        }
+        drop(accounts);
+        fires.then(|| Spending {
+            guarded: self,
+            one,
+            reserved: most,
+            cost: Amounts::default(),
+        })
+    }
+
+    /// By how much the budgets stretch the interval, at least 1.
+    pub fn stretch(&self) -> f64 {
+        let stretches = self
+            .purses
+            .iter()
+            .map(|purse| lock(&purse.account).stretch(self.id));
+        stretches.fold(1.0, f64::max)
+    }
+
+    /// The trial ended so; `None`: it was not made.
+    pub fn trial_ended(&self, judged: Option<&Judged>) {
+        let succeeded = judged.and_then(|judged| match judged.record.outcome {
+            Outcome::Ok => Some(true),
+            Outcome::Failed(_) => Some(false),
+            Outcome::Invalid(_) => None,
+        });
+        let asked = judged.and_then(|judged| judged.record.retry_after);
+        lock(&self.guard.circuit).trial_ended(succeeded, asked, Instant::now());
+        if succeeded == Some(true) {
+            tracing::info!(target = %self.target.name, "the endpoint takes requests again");
+        }
+    }
+
+    /// A burst ended; whether it opens the circuit.
+    pub fn burst_ended(&self, brake: &Brake) {
+        let Some(Shed { asked }) = brake.shedding() else {
+            return;
+        };
+        let mut circuit = lock(&self.guard.circuit);
+        circuit.shed(asked, Instant::now());
+        let wait = circuit.open_for(Instant::now()).unwrap_or_default();
+        drop(circuit);
+        tracing::warn!(
+            probe = %self.probe.name,
+            target = %self.target.name,
+            wait_seconds = wait.as_secs_f64(),
+            "the endpoint sheds load: it is left alone"
+        );
+    }
+
+    /// Whether the endpoint has begun to shed load in the round that is running.
+    pub fn is_left_alone(&self) -> bool {
+        self.guard.backing_off().is_some()
+    }
+
+    /// Pulls the brake when the server says that it is busy; never returns before.
+    pub async fn watch(&self, blocking: &Handle, brake: &Brake) -> Infallible {
+        let watches = self.guard.scraper.as_ref();
+        if watches.is_none_or(|scraper| scraper.busy().abort_when.is_empty()) {
+            return std::future::pending().await;
+        }
+        loop {
+            sleep(ASK_EVERY).await;
+            if let Some(condition) = self.guard.busy(blocking, |of| &of.busy().abort_when).await {
+                tracing::warn!(probe = %self.probe.name, target = %self.target.name, condition, "the server is busy: the burst is cut short");
+                brake.pull(Skip::ServerBusy);
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// The most that so many requests use.
+    pub(super) fn most(&self, requests: u64) -> Amounts {
+        let prompt = self.longest_prompt.load(Ordering::Relaxed);
+        self.probe.most(requests, prompt, &self.target)
+    }
+
+    /// What a request used: as the server counted it. Without a count, a request that may have been worked on is
+    /// taken to have used the longest prompt seen, and all the tokens that it was allowed unless it succeeded.
+    fn used(&self, judged: &Judged) -> Amounts {
+        let record = &judged.record;
+        if record.timeline.start.is_none() {
+            return Amounts::default();
+        }
+        if let Some(prompt) = record.usage.prompt {
+            self.longest_prompt.fetch_max(prompt.0, Ordering::Relaxed);
+        }
+        let never_arrived = matches!(
+            record.outcome,
+            Outcome::Failed(
+                Failure::Dns
+                    | Failure::ConnectRefused
+                    | Failure::ConnectTimeout
+                    | Failure::ConnectError
+                    | Failure::Tls
+            )
+        );
+        let is_refused = record.status.is_some_and(|status| status != 200);
+        let (prompt, output) = if never_arrived || is_refused {
+            (0, 0)
+        } else if record.outcome == Outcome::Ok {
+            (
+                self.longest_prompt.load(Ordering::Relaxed),
+                judged.measured.output_tokens.0,
+            )
+        } else {
+            (
+                self.longest_prompt.load(Ordering::Relaxed),
+                self.probe.max_tokens.0,
+            )
+        };
+        let input = record.usage.prompt.map_or(prompt, |tokens| tokens.0) as f64;
+        let output = record.usage.output.map_or(output, |tokens| tokens.0) as f64;
+        Amounts {
+            requests: 1.0,
+            input_tokens: input,
+            output_tokens: output,
+            dollars: self.target.price.map_or(0.0, |price| price.of(input, output)),
+        }
+    }
+}
+
+/// What a round has reserved and uses; with its end the rest is free again.
+#[derive(Debug)]
+pub struct Spending<'a> {
+    guarded: &'a Guarded,
+    one: Amounts,
+    /// What is left of it.
+    reserved: Amounts,
+    cost: Amounts,
+}
+
+impl Spending<'_> {
+    /// A request ended, whichever way.
+    pub fn charge(&mut self, judged: &Judged) {
+        let used = self.guarded.used(judged);
+        let of_reserved = self.one.at_most(self.reserved);
+        self.reserved -= of_reserved;
+        self.cost += used;
+        for purse in &self.guarded.purses {
+            lock(&purse.account).charge(used, of_reserved, unix_now());
+            purse.changed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Spending<'_> {
+    fn drop(&mut self) {
+        for purse in &self.guarded.purses {
+            lock(&purse.account).ended(self.guarded.id, self.cost, self.reserved);
+        }
+    }
+}
