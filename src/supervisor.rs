@@ -55,7 +55,7 @@ impl Shared {
     pub fn new(plan: &Plan, blocking: &Handle) -> (Self, UnboundedReceiver<Event>) {
         let (events, told) = unbounded_channel();
         let shared = Self {
-            metrics: Metrics::new(&plan.global().labels),
+            metrics: Metrics::new(&plan.global().labels, &plan.global().exposition),
             lag: Lag::default(),
             gate: Gate::default(),
             blocking: blocking.clone(),

@@ -78,6 +78,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("jiff", &["calendar.rs", "cron.rs"]),
     ("maud", &["web/"]),
     ("prometheus", &["metrics/"]),
+    ("prost", &["metrics/proto.rs", "metrics/tests/"]),
     ("regex", &["expect.rs"]),
     ("reqwest", &["client/"]),
     ("rustls", &["client/", "sim/tls.rs"]),

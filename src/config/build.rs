@@ -24,7 +24,7 @@ use std::{
 };
 
 use super::{
-    plan::{Global, Probe, Target},
+    plan::{Exposition, Global, Probe, Target},
     positions::NodeId,
     problem::shown,
     raw::{
@@ -187,6 +187,7 @@ fn global(raw: &Field<items::Global>, report: &Report<'_>) -> Global {
         max_in_flight: raw.max_in_flight.value().map_or(1024, |most| most.get()),
         user_agent,
         identity: identities::headers(&raw.identity, report),
+        exposition: Exposition::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What will run: validated and cross-referenced. Only [`crate::config`] builds a [`Plan`]; whoever holds
 //! one of its parts may rely on what is written beside the fields.
 
+mod exposition;
 mod generation;
 mod reach;
 mod slo;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use self::{
+    exposition::Exposition,
     generation::{Generation, Reasoning, Thinking},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     slo::{Alert, Slo, TtftFrom, Withheld},
@@ -164,6 +166,7 @@ pub struct Global {
     pub max_in_flight: u32,
     pub user_agent: String,
     pub identity: identity::Headers,
+    pub exposition: Exposition,
 }
 
 /// Whether requests share connections.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::latency::{self, Latency};
+use super::latency::{Latency, Layouts};
 use crate::{
     baseline::Medians,
     config::plan::{Price, Series, Slo},
@@ -113,7 +113,8 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    pub(super) fn new(plan: Series) -> Self {
+    pub(super) fn new(plan: Series, layouts: &Layouts) -> Self {
+        let latency = |family| layouts.latency(family);
         Self {
             interval: plan.probe.every,
             plan,
@@ -138,17 +139,17 @@ impl Numbers {
             times: Times::default(),
             baseline: (Medians::default(), 0),
             last_burst: None,
-            ttft: Latency::new(latency::FIRST_TOKEN),
-            ttft_after_connect: Latency::new(latency::FIRST_TOKEN),
-            ttfo: Latency::new(latency::FIRST_TOKEN),
-            ttst: Latency::new(latency::BETWEEN_TOKENS),
-            itl: Latency::new(latency::BETWEEN_TOKENS),
-            gaps: Latency::new(latency::BETWEEN_TOKENS),
-            longest_gap: Latency::new(latency::BETWEEN_TOKENS),
-            request_duration: Latency::new(latency::REQUEST),
-            failed_duration: Latency::new(latency::FAILED),
-            phases: std::array::from_fn(|_| Latency::new(latency::PHASE)),
-            server_phases: std::array::from_fn(|_| Latency::new(latency::SERVER_PHASE)),
+            ttft: latency("llm_probe_time_to_first_token_seconds"),
+            ttft_after_connect: latency("llm_probe_time_to_first_token_after_connect_seconds"),
+            ttfo: latency("llm_probe_time_to_first_output_seconds"),
+            ttst: latency("llm_probe_time_to_second_token_seconds"),
+            itl: latency("llm_probe_inter_token_latency_seconds"),
+            gaps: latency("llm_probe_inter_chunk_latency_seconds"),
+            longest_gap: latency("llm_probe_longest_gap_seconds"),
+            request_duration: latency("llm_probe_request_duration_seconds"),
+            failed_duration: latency("llm_probe_failed_request_duration_seconds"),
+            phases: std::array::from_fn(|_| latency("llm_probe_request_phase_seconds")),
+            server_phases: std::array::from_fn(|_| latency("llm_probe_server_phase_seconds")),
         }
     }
 
@@ -174,12 +175,18 @@ impl Numbers {
             Outcome::Ok => {
                 self.times.last_success = Some(unix_now);
                 self.success(record, measured);
+                if let Some(duration) = measured.duration {
+                    self.request_duration
+                        .observe_request(duration, record.id, unix_now);
+                }
                 if let Some(found) = self.found.get_mut(plan.probe.prompt.cache as usize) {
                     found.add(record.usage.found() as usize, 1);
                 }
             }
         }
-        observe(&mut self.ttft, judged.waited_for_first_token());
+        if let Some(waited) = judged.waited_for_first_token() {
+            self.ttft.observe_request(waited, record.id, unix_now);
+        }
         if let Some(status) = record.status {
             let known = self.responses.len() < MOST_CODES || self.responses.contains_key(&Some(status));
             *self.responses.entry(known.then_some(status)).or_default() += 1;
@@ -196,7 +203,6 @@ impl Numbers {
             (&mut self.ttst, measured.ttst),
             (&mut self.itl, measured.itl),
             (&mut self.longest_gap, measured.longest_gap),
-            (&mut self.request_duration, measured.duration),
         ] {
             observe(histogram, value);
         }
@@ -265,6 +271,8 @@ impl Numbers {
     pub(super) fn burst_begun(&mut self, unix_now: f64) {
         self.bursts += 1;
         self.times.last_start = Some(unix_now);
+        self.ttft.burst_begun();
+        self.request_duration.burst_begun();
     }
 
     /// A burst counts for the objective when any of its requests was judged.
@@ -333,11 +341,11 @@ pub(super) struct Lags {
     pub(super) send: Latency,
 }
 
-impl Default for Lags {
-    fn default() -> Self {
+impl Lags {
+    pub(super) fn new(layouts: &Layouts) -> Self {
         Self {
-            schedule: Latency::new(latency::LAG),
-            send: Latency::new(latency::LAG),
+            schedule: layouts.latency("llm_probe_schedule_lag_seconds"),
+            send: layouts.latency("llm_probe_send_lag_seconds"),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     exporter::Exporter,
+    latency::Layouts,
     numbers::{Lags, Numbers},
 };
 use crate::{
@@ -54,12 +55,24 @@ pub(super) struct Known {
 }
 
 /// Everything that is counted. What nobody holds any more is gone: there is nothing to release by hand.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Directory {
+    pub(super) layouts: Layouts,
     pub(super) held: Mutex<Held>,
     pub(super) exporter: Mutex<Exporter>,
     /// The budgets and guards that are in force.
     pub(super) protection: Mutex<Protection>,
+}
+
+impl Directory {
+    pub(super) fn new(layouts: Layouts) -> Self {
+        Self {
+            held: Mutex::default(),
+            exporter: Mutex::new(Exporter::new(&layouts)),
+            protection: Mutex::default(),
+            layouts,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -70,9 +83,11 @@ pub(super) struct Held {
 }
 
 impl Held {
-    fn acquire(&mut self, labels: LabelValues, plan: &Series) -> Arc<Entry> {
+    fn acquire(&mut self, labels: LabelValues, plan: &Series, layouts: &Layouts) -> Arc<Entry> {
         self.forget();
-        let lags = held(&mut self.lags, plan.probe.name.clone(), Mutex::default);
+        let lags = held(&mut self.lags, plan.probe.name.clone(), || {
+            Mutex::new(Lags::new(layouts))
+        });
         let target = held(&mut self.targets, plan.target.name.clone(), || {
             Mutex::new(Known {
                 target: Arc::clone(&plan.target),
@@ -82,7 +97,7 @@ impl Held {
         lock(&target).target = Arc::clone(&plan.target);
         let entry = held(&mut self.series, Arc::clone(&labels), || Entry {
             labels,
-            numbers: Mutex::new(Numbers::new(plan.clone())),
+            numbers: Mutex::new(Numbers::new(plan.clone(), layouts)),
             in_flight: Arc::default(),
             lags,
             target,
@@ -152,7 +167,7 @@ impl SeriesMetrics {
         ];
         let declared = label_names.iter().map(|name| plan.label(name).to_owned());
         let labels = values.into_iter().chain(declared).collect();
-        let entry = lock(&directory.held).acquire(labels, plan);
+        let entry = lock(&directory.held).acquire(labels, plan, &directory.layouts);
         let plan = plan.clone();
         Self { entry, plan }
     }

@@ -24,7 +24,13 @@ use tokio::{sync::watch, time::Instant};
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 pub use self::server::serve;
-use crate::{board::Board, clock::unix_now, lag::Lag, metrics::Metrics, pause::PauseSwitch};
+use crate::{
+    board::Board,
+    clock::unix_now,
+    lag::Lag,
+    metrics::{Metrics, Wanted},
+    pause::PauseSwitch,
+};
 
 /// A runtime that has made no progress for this long only a restart can mend.
 const STUCK: Duration = Duration::from_mins(1);
@@ -133,14 +139,15 @@ async fn metrics(State(App(app)): State<App>, headers: HeaderMap) -> Response {
         let accept = headers
             .get(header::ACCEPT)
             .and_then(|accept| accept.to_str().ok());
-        let rendered = app.metrics.render(accept);
+        let wanted = Wanted::accepted(accept.unwrap_or_default());
+        let rendered = (wanted.content_type(), app.metrics.render(wanted.format));
         // Only now, or the first scrape could already hold the first burst.
         app.scraped.send_replace(true);
         rendered
     })
     .await;
     match rendered {
-        Ok(rendered) => ([(header::CONTENT_TYPE, rendered.content_type)], rendered.body).into_response(),
+        Ok((content_type, body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
         Err(error) => {
             tracing::error!(%error, "rendering the metrics failed");
             (

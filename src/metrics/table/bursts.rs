@@ -2,7 +2,8 @@
 
 use crate::{
     metrics::{
-        collector::{Reading, Rows},
+        collector::Reading,
+        exposition::Rows,
         families::{Family, Since, counter, gauge, lag},
     },
     outcome::Skip,
