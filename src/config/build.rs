@@ -3,6 +3,7 @@
 
 mod calendars;
 mod expects;
+mod expositions;
 mod generations;
 mod identities;
 mod labels;
@@ -24,7 +25,7 @@ use std::{
 };
 
 use super::{
-    plan::{Exposition, Global, Probe, Target},
+    plan::{Global, Probe, Target},
     positions::NodeId,
     problem::shown,
     raw::{
@@ -58,7 +59,7 @@ pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts 
     let context = Context {
         report,
         base_dir,
-        global: global(&file.global, report),
+        global: global(&file.global, &file.metrics, report),
         knows_labels: labels_are_known(&file.global),
         tokenizers: RefCell::default(),
     };
@@ -162,7 +163,7 @@ fn require<T>(field: &Field<T>, item: &At<impl Sized>, key: &str, mend: &str, re
     }
 }
 
-fn global(raw: &Field<items::Global>, report: &Report<'_>) -> Global {
+fn global(raw: &Field<items::Global>, metrics: &Field<items::Metrics>, report: &Report<'_>) -> Global {
     let no_global = items::Global::default();
     let raw = raw.value().unwrap_or(&no_global);
     let version = env!("CARGO_PKG_VERSION");
@@ -187,7 +188,7 @@ fn global(raw: &Field<items::Global>, report: &Report<'_>) -> Global {
         max_in_flight: raw.max_in_flight.value().map_or(1024, |most| most.get()),
         user_agent,
         identity: identities::headers(&raw.identity, report),
-        exposition: Exposition::default(),
+        exposition: expositions::exposition(metrics, report),
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use self::{
-    exposition::Exposition,
+    exposition::{Exposition, FAMILIES, HISTOGRAMS},
     generation::{Generation, Reasoning, Thinking},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     slo::{Alert, Slo, TtftFrom, Withheld},

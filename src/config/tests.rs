@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::{
     items, load, parse,
     plan::{
-        Alert, Connection, Dialect, Generation, HttpVersion, Pem, Plan, Reach, Reasoning, Thinking, Timeouts,
-        TlsVersion, TtftFrom, Withheld,
+        Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Pem, Plan, Reach, Reasoning,
+        Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
     },
     problem::Severity,
     raw::reading::Item,
@@ -219,6 +219,56 @@ fn mistakes_in_the_structure() {
             ("empty lists", "targets: []\nprobes: []\n".into()),
         ],
     );
+}
+
+#[test]
+fn metrics() {
+    golden(
+        "metrics",
+        &[
+            (
+                "families that are not there",
+                top("metrics: { disable: [llm_probe_request_failures, nothing, llm_probe_bursts_total, 1] }"),
+            ),
+            ("not a list", top("metrics: { disable: llm_probe_bursts_total }")),
+            (
+                "buckets of what has none",
+                top(
+                    "metrics: { buckets: { llm_probe_time_to_first_token: [1], llm_probe_bursts_total: [1] } }",
+                ),
+            ),
+            (
+                "bounds that do not rise, are zero, or are none",
+                top(
+                    "metrics:\n  buckets:\n    llm_probe_time_to_first_token_seconds: [1, 2, 2]\n    llm_probe_request_duration_seconds: [0, 1]\n    llm_probe_longest_gap_seconds: []\n    llm_probe_send_lag_seconds: [-1, .inf, x]\n    llm_probe_schedule_lag_seconds: 5",
+                ),
+            ),
+            (
+                "too many bounds",
+                top(&format!(
+                    "metrics: {{ buckets: {{ llm_probe_send_lag_seconds: {:?} }} }}",
+                    (1..=61).collect::<Vec<_>>()
+                )),
+            ),
+            (
+                "native histograms",
+                top("metrics: { native_histograms: maybe, native: true }"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_is_exposed() {
+    let given = "metrics:\n  native_histograms: true\n  disable: [llm_probe_bursts_total]\n  buckets: { llm_probe_send_lag_seconds: [0.5, 1] }";
+    let exposition = plan(&top(given)).global().exposition.clone();
+    let expected = Exposition {
+        native_histograms: true,
+        disable: ["llm_probe_bursts_total".into()].into(),
+        buckets: [("llm_probe_send_lag_seconds".into(), vec![0.5, 1.0])].into(),
+    };
+    assert_eq!(exposition, expected);
+    assert_eq!(plan(BASE).global().exposition, Exposition::default());
 }
 
 #[test]

@@ -10,8 +10,8 @@ use crate::{
     baseline::{Baseline, Medians},
     calendar::Calendar,
     config::plan::{
-        Alert, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
-        TextMode, Timeouts, Withheld,
+        Alert, Connection, Dialect, FAMILIES, Generation, HISTOGRAMS, HttpVersion, Price, Probe, Reach, Slo,
+        Step, Target, TextMode, Timeouts, Withheld,
     },
     diagnose::diagnose,
     identity::RequestId,
@@ -749,6 +749,55 @@ fn the_table_is_listed_for_people() {
     for label in ["probe", "le", "reason", "phase", "slo", "alert", "stat", "code"] {
         assert!(reserved.contains(&label), "{label}");
     }
+}
+
+#[test]
+fn the_configuration_knows_every_family() {
+    let names = |of: fn(&&Family) -> bool| {
+        let mut names: Vec<_> = table().filter(of).map(|family| family.name).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(|_| true), FAMILIES);
+    assert_eq!(
+        names(|family| matches!(family.kind, Kind::Histogram(_))),
+        HISTOGRAMS
+    );
+}
+
+#[test]
+fn families_are_left_out_and_have_other_buckets() {
+    const TTFT: &str = "llm_probe_time_to_first_token_seconds";
+    let exposition = Exposition {
+        disable: [
+            "llm_probe_request_phase_seconds".into(),
+            "process_open_fds".into(),
+        ]
+        .into(),
+        buckets: [(TTFT.to_owned(), vec![0.5, 2.0])].into(),
+        ..Exposition::default()
+    };
+    let metrics = Metrics::new(&[], &exposition);
+    let held = exercise(&metrics, &rich("p", "t", 1));
+    let text = scrape(&metrics);
+    assert!(!text.contains("request_phase") && !text.contains("process_open_fds"));
+    let buckets = text.lines().filter_map(|line| {
+        let (labels, count) = line
+            .strip_prefix(TTFT)?
+            .strip_prefix("_bucket")?
+            .split_once("le=")?
+            .1
+            .split_once("} ")?;
+        Some((labels, count))
+    });
+    // 200, 300 and 600 ms, and two minutes.
+    let expected = [("\"0.5\"", "2"), ("\"2.0\"", "3"), ("\"+Inf\"", "4")];
+    assert_eq!(buckets.collect::<Vec<_>>(), expected);
+    let all = new_metrics(&[]);
+    let also_held = exercise(&all, &rich("p", "t", 1));
+    // Six phases of ten samples, one gauge, and 25 bounds.
+    assert_eq!(all.samples() - metrics.samples(), 60 + 1 + 25);
+    drop((held, also_held));
 }
 
 #[test]

@@ -34,6 +34,7 @@ item! {
     /// The whole file.
     File {
         global: Global,
+        metrics: Metrics,
         targets: Vec<At<Target>>,
         /// Everything that a probe may have, except what identifies one.
         defaults: Defaults,
@@ -47,6 +48,14 @@ item! {
         max_in_flight: NonZeroU32,
         user_agent: String,
         identity: Identity,
+    }
+}
+
+item! {
+    Metrics {
+        native_histograms: bool,
+        disable: Vec<At<String>>,
+        buckets: Named<Vec<At<Amount>>>,
     }
 }
 
@@ -413,6 +422,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`tls`", Tls::KEYS),
     ("`proxy`", Proxy::KEYS),
     ("`global`", Global::KEYS),
+    ("`metrics`", Metrics::KEYS),
     ("`identity`", Identity::KEYS),
     ("the outermost level", File::KEYS),
     ("a header", Header::KEYS),
