@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 /// The formats of the exposition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Version 0.0.4: the answer to no `Accept` at all, to `*/*`, and to anything unknown or malformed.
     Text,
