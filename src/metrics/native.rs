@@ -1,5 +1,5 @@
 //! The buckets of a native histogram: their bounds are powers of one factor, and only those exist that hold
-//! something. As in client_golang, so that they can be added to what other exporters say.
+//! something. As in `client_golang`, so that they can be added to what other exporters say.
 
 use std::collections::BTreeMap;
 

@@ -33,7 +33,7 @@ impl Format {
 pub struct Wanted {
     pub format: Format,
     /// How names that only newer scrapers understand are to be written. All names here are understood by every
-    /// one, and no scheme changes those; so it is only said that it was followed, as client_golang does.
+    /// one, and no scheme changes those; so it is only said that it was followed, as `client_golang` does.
     escaping: Option<&'static str>,
 }
 

@@ -38,7 +38,7 @@ pub(super) struct Scrapes {
 /// A rendered exposition, shared by all that asked for it while it was made.
 #[derive(Clone, Debug)]
 pub(super) struct Rendering {
-    rest: Bytes,
+    bytes: Bytes,
     _place: Arc<OwnedSemaphorePermit>,
 }
 
@@ -78,7 +78,7 @@ impl Scrapes {
         match (rendered, place) {
             (Ok(bytes), Ok(place)) => {
                 let rendering = Rendering {
-                    rest: bytes.into(),
+                    bytes: bytes.into(),
                     _place: Arc::new(place),
                 };
                 for tell in waiting {
@@ -94,15 +94,15 @@ impl Scrapes {
 impl Rendering {
     /// As the body of an answer, for a minute.
     pub(super) fn into_body(self) -> Body {
-        let length = self.rest.len() as u64;
-        let unread = Arc::new(Mutex::new(Some(self)));
-        let taken_away = Arc::clone(&unread);
+        let length = self.bytes.len() as u64;
+        let rest = Arc::new(Mutex::new(Some(self)));
+        let taken_away = Arc::clone(&rest);
         let in_time = tokio::spawn(async move {
             tokio::time::sleep(READ_WITHIN).await;
             lock(&taken_away).take();
         });
         Body::new(Unread {
-            unread,
+            rest,
             length,
             _in_time: AbortOnDropHandle::new(in_time),
         })
@@ -112,7 +112,7 @@ impl Rendering {
 /// The rest of an answer; `None` once it took too long.
 #[derive(Debug)]
 struct Unread {
-    unread: Arc<Mutex<Option<Rendering>>>,
+    rest: Arc<Mutex<Option<Rendering>>>,
     length: u64,
     _in_time: AbortOnDropHandle<()>,
 }
@@ -125,10 +125,10 @@ impl http_body::Body for Unread {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let piece = match &mut *lock(&self.unread) {
+        let piece = match &mut *lock(&self.rest) {
             Some(rendering) => {
-                let length = rendering.rest.len().min(PIECE);
-                let piece = rendering.rest.split_to(length);
+                let length = rendering.bytes.len().min(PIECE);
+                let piece = rendering.bytes.split_to(length);
                 Bytes::copy_from_slice(&piece)
             }
             None => return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into()))),
@@ -160,11 +160,11 @@ mod tests {
         let (text, text_too, open_metrics) =
             tokio::join!(of(Format::Text), of(Format::Text), of(Format::OpenMetrics));
         let (text, open_metrics) = (text.unwrap(), open_metrics.unwrap());
-        assert_eq!(text.rest.as_ptr(), text_too.unwrap().rest.as_ptr());
-        assert!(open_metrics.rest.ends_with(b"# EOF\n"));
+        assert_eq!(text.bytes.as_ptr(), text_too.unwrap().bytes.as_ptr());
+        assert!(open_metrics.bytes.ends_with(b"# EOF\n"));
         // A later scrape is told what is then, also where the first one gave up.
         let later = of(Format::Text).await.unwrap();
-        assert_ne!(text.rest.as_ptr(), later.rest.as_ptr());
+        assert_ne!(text.bytes.as_ptr(), later.bytes.as_ptr());
         drop(tokio::time::timeout(Duration::ZERO, of(Format::Text)).await);
         assert!(of(Format::Text).await.is_some());
     }
@@ -185,7 +185,7 @@ mod tests {
             let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
             assert!(frame.unwrap().is_err());
         }
-        let expected = next.rest.clone();
+        let expected = next.bytes.clone();
         let read = axum::body::to_bytes(next.into_body(), usize::MAX).await.unwrap();
         assert_eq!(read, expected);
         // The timer of the answer is taken away after it.
