@@ -119,8 +119,10 @@ fn nothing_is_sent_until_both_hands_let_go_of_the_switch() {
         let requests = simulator.requests();
         (requests.len() == 4 && requests.iter().all(|request| request.end == End::Disconnected)).then_some(())
     });
-    let log = exporter.process.log();
-    assert_eq!(log.matches("paused: nothing is sent").count(), 2, "{log}");
+    let log = eventually("both pauses are logged", || {
+        let log = exporter.process.log();
+        (log.matches("paused: nothing is sent").count() == 2).then_some(log)
+    });
     assert_eq!(log.matches("message=resumed").count(), 1, "{log}");
     assert!(!log.contains("burst skipped\" reason=paused"), "{log}");
 }
