@@ -92,7 +92,7 @@ impl Collected {
             (labels(BUDGET_LABELS, &whose), purse.now())
         });
         let guards = protection.guards().iter().map(|guard| {
-            let labels = labels(CERTIFICATE_LABELS, &[guard.target.as_str()]);
+            let labels = labels(CERTIFICATE_LABELS, &[guard.target.name.as_str()]);
             (labels, Arc::clone(guard))
         });
         Self {
