@@ -5,6 +5,7 @@ mod demo;
 mod listen;
 mod once;
 mod replay;
+mod seldom;
 mod serve;
 
 use std::{
