@@ -40,7 +40,7 @@ impl Running {
         let mut log = BufReader::new(log).lines();
         let address = log.find_map(|line| {
             let line = line.ok()?;
-            let (_, rest) = line.split_once("127.0.0.1:")?;
+            let (_, rest) = line.split_once("listening")?.1.split_once("127.0.0.1:")?;
             let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
             Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)))
         });
@@ -74,7 +74,7 @@ pub(crate) fn is_in_bounds() -> bool {
     let simulator = Running::start(&["simulate", "--listen-address=127.0.0.1:0", "--profile=8b-h100"]);
     // Nothing else is ever due.
     let probes = format!(
-        "  - {{ name: busy, url: 'http://{}/v1', api: openai_chat, model: simulated }}\nprobes:\n  - {{ name: many, targets: [busy], every: 3s, concurrency: {USERS}, max_tokens: 64 }}\n  - name: all\n    cron: '0 0 29 2 *'\n",
+        "  - {{ name: busy, url: 'http://{}/v1', api: openai_chat, model: simulated }}\nprobes:\n  - {{ name: many, targets: [busy], every: 3s, concurrency: {USERS}, max_tokens: 64 }}\n  - name: all\n    cron: '0 0 1 1 *'\n",
         simulator.address
     );
     let folder = tempfile::tempdir().expect("there is room for a file");
