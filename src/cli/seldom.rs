@@ -142,10 +142,7 @@ mod tests {
         let is_window =
             |word: &&str| word.ends_with(['m', 'h', 'd']) && word.starts_with(|c: char| c.is_ascii_digit());
         expr.split(['[', ']', ' ', '\n', ')'])
-            .map(|word| {
-                word.rsplit_once(|c: char| c == ':' || c == '_')
-                    .map_or(word, |(_, last)| last)
-            })
+            .map(|word| word.rsplit_once([':', '_']).map_or(word, |(_, last)| last))
             .map(|word| word.trim_start_matches(|c: char| c.is_ascii_lowercase()))
             .filter(is_window)
             .map(|word| humantime::parse_duration(word).unwrap())
