@@ -323,7 +323,11 @@ fn native_histograms_hold_what_the_classic_ones_do() {
     let series = plain("p", "t", 1);
     let held = metrics.acquire(&series);
     let mut random = fastrand::Rng::with_seed(7);
-    let mut values: Vec<u64> = (0..1000).map(|_| 1 + (random.f64() * 9.0).exp() as u64).collect();
+    let mut drawn = || {
+        let at_least = 1 << random.u32(0..13);
+        at_least + random.u64(0..at_least)
+    };
+    let mut values: Vec<u64> = (0..1000).map(|_| drawn()).collect();
     burst(
         &held,
         &series,
