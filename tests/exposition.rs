@@ -1,4 +1,4 @@
-//! What scrapers get: over HTTP, and as the real Prometheus, promtool and a parser from PyPI understand it.
+//! What scrapers get: over HTTP, and as the real Prometheus, promtool and the parser of `prometheus_client` understand it.
 #![cfg(test)]
 
 #[expect(dead_code, reason = "other test files use the rest")]

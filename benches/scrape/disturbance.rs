@@ -25,6 +25,14 @@ const ROUNDS: usize = 20;
 
 const USERS: u32 = 200;
 
+/// A line of the exporter's log.
+#[derive(serde::Deserialize)]
+struct Line {
+    message: String,
+    ok: Option<u32>,
+    ttft_p99_seconds: Option<f64>,
+}
+
 /// Runs until it is dropped.
 #[derive(Debug)]
 struct Running {
@@ -61,9 +69,9 @@ impl Running {
     /// The next burst's p99 of the time to first token, in seconds.
     fn next_p99(&mut self) -> f64 {
         let p99 = self.log.find_map(|line| {
-            let line: serde_json::Value = serde_json::from_str(&line.ok()?).ok()?;
-            let is_whole = line["message"] == "burst" && line["ok"] == USERS;
-            is_whole.then(|| line["ttft_p99_seconds"].as_f64()).flatten()
+            let line: Line = serde_json::from_str(&line.ok()?).ok()?;
+            let is_whole = line.message == "burst" && line.ok == Some(USERS);
+            line.ttft_p99_seconds.filter(|_| is_whole)
         });
         p99.expect("bursts go on")
     }
