@@ -118,7 +118,6 @@ impl Board {
             }
             What::Skipped(skip, bursts) => {
                 metrics.skipped(*skip, *bursts);
-                metrics.withheld(*skip, *bursts, watched.series.planned_requests());
                 log_skip(watched, *skip, *bursts);
             }
             What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),

@@ -11,7 +11,7 @@
 //! shape ([`load`]) asks something ([`prompt`]) with N concurrent requests.
 //!
 //! Before it begins, [`protection`] asks whether it may: whether it fits what its probe and its target may use in
-//! an hour or a day ([`budget`]), whether the target sheds load ([`backoff`]), whether the server says itself that
+//! an hour or a day ([`budget`], by the bursts that a [`timetable`] says are still due), whether the target sheds load ([`backoff`]), whether the server says itself that
 //! it is [`busy`]. A running burst is cut short where it does harm. What was used is kept over restarts ([`state`]).
 //!
 //! Each [`request`] takes its turn at the [`gate`], says in its headers who it is ([`identity`]), goes out through
@@ -99,6 +99,7 @@ pub mod summary;
 pub mod supervisor;
 pub mod tape;
 pub mod timeline;
+pub mod timetable;
 pub mod tokenizer;
 pub mod units;
 pub mod usage;

@@ -117,10 +117,10 @@ impl Supervisor {
         let mut supervisor = Self {
             global: plan.global().clone(),
             places: Places::new(plan.global().max_in_flight),
-            shared,
             reached: HashMap::new(),
             running: Vec::new(),
-            protection: watch::Sender::default(),
+            protection: watch::Sender::new(Protection::new(shared.replica.total())),
+            shared,
             tasks: TaskTracker::new(),
             armed: None,
             drain: CancellationToken::new(),

@@ -84,9 +84,7 @@ impl Cost {
             .target
             .price
             .zip(input_tokens)
-            .map(|(price, input_tokens)| {
-                (input_tokens * price.input_per_million + output_tokens * price.output_per_million) / 1e6
-            });
+            .map(|(price, input_tokens)| price.of(input_tokens, output_tokens));
         Some(Self {
             requests,
             output_tokens,

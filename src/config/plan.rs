@@ -28,6 +28,7 @@ use crate::{
     identity,
     load::{Arrival, Load, Volume},
     prompt::Prompt,
+    timetable::Timetable,
     tokenizer::Tokenizer,
     units::{Name, Ratio, Tokens},
 };
@@ -413,20 +414,23 @@ impl Probe {
         }
     }
 
+    /// When its bursts are due at each target, as one of so many replicas.
+    pub fn timetable(&self, replicas: u32) -> Timetable {
+        Timetable {
+            every: self.every,
+            cron: self.cron.clone(),
+            calendar: self.calendar.clone(),
+            replicas,
+        }
+    }
+
     /// How many bursts are fired a second, on average over the weeks from `unix` on: one, or four where they are rare.
     pub fn bursts_per_second(&self, unix: f64) -> f64 {
         const WEEK: f64 = 7.0 * 24.0 * 3600.0;
         let is_rare = self.every >= Duration::from_hours(1);
         let span = if is_rare { 4.0 * WEEK } else { WEEK };
         let until = unix + span;
-        let of_opening = |(from, to): (f64, f64)| match &self.cron {
-            None => (to - from) / self.every.as_secs_f64(),
-            Some(cron) => {
-                let due = std::iter::successors(cron.after(from - 1.0), |due| cron.after(*due));
-                due.take_while(|due| *due < to).count() as f64
-            }
-        };
-        self.calendar.openings(unix, until).map(of_opening).sum::<f64>() / span
+        self.timetable(1).due(unix, until) / span
     }
 }
 

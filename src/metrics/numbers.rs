@@ -253,9 +253,7 @@ impl Numbers {
             sum.0 = sum.0.saturating_add(tokens.unwrap_or_default().0);
         }
         if let Some(price) = price {
-            let per_million = prompt.unwrap_or_default().0 as f64 * price.input_per_million
-                + output_or_deltas.0 as f64 * price.output_per_million;
-            sum.dollars += per_million / 1e6;
+            sum.dollars += price.of(prompt.unwrap_or_default().0 as f64, output_or_deltas.0 as f64);
         }
         if output.is_some() || record.timeline.deltas > 0 {
             self.token_sources.add(measured.token_source as usize, 1);
@@ -279,14 +277,15 @@ impl Numbers {
         self.last_burst = Some((now, Arc::clone(summary)));
     }
 
-    pub(super) fn skipped(&mut self, skip: Skip, bursts: u32) {
+    /// Bursts were due and not fired. Where the endpoint is to blame, every configured objective counts their
+    /// requests as judged and missed, and the bursts as bad ones, unless `slo.withheld` says to ignore it.
+    pub(super) fn skipped(&mut self, skip: Skip, bursts: u32, plan: &Series) {
         self.skipped.add(skip as usize, bursts.into());
-    }
-
-    /// Bursts that were due and never sent, of so many requests each: judged and missed.
-    pub(super) fn withheld(&mut self, slo: &Slo, bursts: u32, requests: u64) {
-        self.withheld_requests(slo, requests * u64::from(bursts));
-        self.judged_bursts += u64::from(bursts);
+        let slo = &plan.step.slo;
+        if slo.judges(skip) {
+            self.withheld_requests(slo, plan.planned_requests() * u64::from(bursts));
+            self.judged_bursts += u64::from(bursts);
+        }
     }
 
     /// Requests that were never sent: judged and missed.
@@ -318,10 +317,16 @@ impl Numbers {
         self.times.last_success.get_or_insert(unix);
     }
 
+    /// The interval, as far as budgets stretch it.
+    pub(super) fn interval_in_force(&self) -> Duration {
+        let seconds = self.interval.as_secs_f64() * self.stretch;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
     /// The last burst, while it still says something of now.
     pub(super) fn fresh_burst(&self, now: Instant) -> Option<Arc<Summary>> {
         let (ended, summary) = self.last_burst.as_ref()?;
-        let fresh_for = self.interval.saturating_mul(FRESH_INTERVALS);
+        let fresh_for = self.interval_in_force().saturating_mul(FRESH_INTERVALS);
         (now.saturating_duration_since(*ended) <= fresh_for).then(|| Arc::clone(summary))
     }
 }

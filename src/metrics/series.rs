@@ -180,9 +180,9 @@ impl SeriesMetrics {
         lock(&self.entry.numbers).burst_ended(summary, now);
     }
 
-    /// A burst was due and is not fired.
+    /// Bursts were due and are not fired.
     pub fn skipped(&self, skip: Skip, bursts: u32) {
-        lock(&self.entry.numbers).skipped(skip, bursts);
+        lock(&self.entry.numbers).skipped(skip, bursts, &self.plan);
     }
 
     /// Requests of a burst that began were never sent. What they make of the burst is in its summary.
@@ -192,16 +192,6 @@ impl SeriesMetrics {
         numbers.requests_skipped(skip, requests.into());
         if slo.judges_unsent(skip) {
             numbers.withheld_requests(slo, requests.into());
-        }
-    }
-
-    /// A burst of so many requests was due and is withheld: where the endpoint is to blame, every configured
-    /// objective counts them as judged and missed, and the burst as a bad one, unless `slo.withheld` says to
-    /// ignore it.
-    pub fn withheld(&self, skip: Skip, bursts: u32, requests: u64) {
-        let slo = &self.plan.step.slo;
-        if slo.judges(skip) {
-            lock(&self.entry.numbers).withheld(slo, bursts, requests);
         }
     }
 
