@@ -252,6 +252,23 @@ impl Volume {
         }
     }
 
+    /// How many requests a burst of `load` is to send: where it lasts for a time, at least one per user, or about so
+    /// many at its rate.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the configuration bounds the product to a million"
+    )]
+    pub fn planned(self, load: Load) -> u64 {
+        match (self, load) {
+            (Self::Requests(requests), _) => requests.into(),
+            (Self::Lasting(_), Load::Users(users)) => users.into(),
+            (Self::Lasting(duration), Load::Rate(rate)) => {
+                (duration.as_secs_f64() * rate.per_second()).ceil().max(1.0) as u64
+            }
+        }
+    }
+
     /// The number of requests that a burst is to send, where it is known beforehand.
     pub const fn requests(self) -> Option<u32> {
         match self {

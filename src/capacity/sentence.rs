@@ -1,7 +1,7 @@
 //! What a search found in one sentence, the same on the page, in the log and in the report.
 
 use super::{Capacity, End, Point};
-use crate::{config::plan::Slo, load::Load, outcome::Skip, slo::Objective};
+use crate::{config::plan::Slo, load::Load, outcome::Skip, slo::Objective, units::Seconds};
 
 pub(super) fn of(capacity: &Capacity, slo: &Slo) -> String {
     let wanted = format!("{} ({})", slo.objective, limits(slo));
@@ -28,7 +28,7 @@ pub(super) fn of(capacity: &Capacity, slo: &Slo) -> String {
 /// What is asked of a request.
 fn limits(slo: &Slo) -> String {
     let limits = Objective::ALL.iter().filter_map(|objective| {
-        let limit = humantime::format_duration(objective.limit(slo)?);
+        let limit = Seconds::from(objective.limit(slo)?);
         Some(format!("{} ≤ {limit}", objective.as_str()))
     });
     let limits: Vec<_> = limits.collect();
@@ -60,19 +60,23 @@ fn at(capacity: &Capacity, load: Load) -> Option<&Point> {
 /// Where the bursts of a load at the edge did not agree.
 fn disagreement(capacity: &Capacity) -> Option<String> {
     let loads = [capacity.meets, capacity.misses].into_iter().flatten();
-    let split = loads.filter_map(|load| at(capacity, load)).filter(|point| {
-        let is_split = 0 < point.bursts_met && point.bursts_met < point.bursts;
-        is_split
-    });
-    let split: Vec<_> = split
+    let split: Vec<_> = loads
+        .filter_map(|load| at(capacity, load))
+        .filter(|point| 0 < point.bursts_met && point.bursts_met < point.bursts)
         .map(|point| {
-            format!(
-                "{} of {} bursts met it at {}",
-                point.bursts_met, point.bursts, point.load
-            )
+            let Point {
+                load,
+                bursts,
+                bursts_met,
+                ..
+            } = point;
+            let goodput = point
+                .goodput
+                .map_or_else(String::new, |goodput| format!(", in all {goodput}"));
+            format!("{bursts_met} of {bursts} bursts met it at {load}{goodput}")
         })
         .collect();
-    (!split.is_empty()).then(|| format!("the edge is not sharp: {}", split.join(", ")))
+    (!split.is_empty()).then(|| format!("the edge is not sharp: {}", split.join("; ")))
 }
 
 fn ending(capacity: &Capacity) -> Option<String> {

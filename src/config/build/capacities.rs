@@ -31,10 +31,6 @@ pub(super) fn search(
             item.concurrency.given().map(|given| (given.key, &given.thing)),
             "which finds the number of users",
         ),
-        (
-            item.duration.given().map(|given| (given.key, &given.thing)),
-            "whose bursts have a number of requests",
-        ),
     ];
     for (key, why) in contradictions {
         if let Some((key, thing)) = key {
@@ -51,20 +47,26 @@ pub(super) fn search(
         );
     }
     let arrival = loads::arrival(item, report)?;
-    let (lowest, burst) = match arrival {
-        Arrival::Together | Arrival::Ramp { .. } => (
-            Load::Users(1),
-            item.requests.value().map_or(1, |requests| requests.get()),
-        ),
+    let lowest = match arrival {
+        Arrival::Together | Arrival::Ramp { .. } => Load::Users(1),
         Arrival::Rate(_) => {
             let per_second = item.arrival.value().map_or(&Field::Absent, |raw| &raw.per_second);
-            if item.requests.is_absent() {
-                let what = format!("{of} searches for a rate, but has no `requests`");
-                report.problem(given.key, what, "add `requests: 30`: what each burst sends");
-            }
-            let rate = loads::rate(per_second.given()?, report)?;
-            (Load::Rate(rate), item.requests.value()?.get())
+            Load::Rate(loads::rate(per_second.given()?, report)?)
         }
+    };
+    let volume = match (lowest, item.duration.given()) {
+        (Load::Users(_), Some(duration)) => {
+            let what = format!(
+                "{} contradicts `capacity`, which has to know how many requests a burst sends",
+                duration.thing
+            );
+            report.problem(duration.key, what, "remove it, or write `requests: …`");
+            return None;
+        }
+        (Load::Users(_), None) => {
+            Volume::Requests(item.requests.value().map_or(1, |requests| requests.get()))
+        }
+        (Load::Rate(_), _) => loads::volume(&item.requests, &item.duration, lowest, of, item, report)?,
     };
     let raw = &given.value;
     let wished = Wished {
@@ -74,7 +76,7 @@ pub(super) fn search(
         resolution: raw.resolution.value().map(|resolution| resolution.0),
     };
     let warmup = item.warmup.value().copied().unwrap_or(0);
-    match Bounds::new(lowest, burst, warmup, context.global.max_in_flight, wished) {
+    match Bounds::new(lowest, volume, warmup, context.global.max_in_flight, wished) {
         Ok(bounds) => {
             let step = Step {
                 load: lowest,

@@ -309,7 +309,7 @@ fn volume_of_step(
     }
 }
 
-fn volume(
+pub(super) fn volume(
     requests: &Field<NonZeroU32>,
     duration: &Field<Wait>,
     load: Load,

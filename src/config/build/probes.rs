@@ -146,12 +146,10 @@ fn inherit(own: &items::Probe, defaults: &items::Probe, of: &str, report: &Repor
     } else if !own.duration.is_absent() {
         item.requests = Field::Absent;
     }
-    let has_load = !own.ladder.is_absent() || !own.concurrency.is_absent() || !own.duration.is_absent();
     if !own.capacity.is_absent() {
         item.ladder = own.ladder.clone();
         item.concurrency = own.concurrency.clone();
-        item.duration = own.duration.clone();
-    } else if has_load {
+    } else if !own.ladder.is_absent() || !own.concurrency.is_absent() {
         item.capacity = Field::Absent;
     }
     item

@@ -15,8 +15,8 @@ pub struct Bounds {
     pub lowest: Load,
     /// The highest load that it tries: of the same kind, and higher.
     pub most: Load,
-    /// Requests of a burst; of more users each sends one. At least 1.
-    pub burst: u32,
+    /// What a burst sends: at least so many requests, and of more users each one; or what its rate makes in a time.
+    pub volume: Volume,
     /// Requests before those of each burst.
     pub warmup: u32,
     /// Most requests in all, those before each burst included; enough for a verdict on the lowest load.
@@ -76,11 +76,11 @@ impl Bounds {
     const MOST_REQUESTS: u32 = 1_000_000;
     const MOST_REPEATS: u32 = 100;
 
-    /// A search that begins with `lowest`, where at most `max_in_flight` requests may be under way. Bursts of `burst`
-    /// requests, each after `warmup` others.
+    /// A search that begins with `lowest`, where at most `max_in_flight` requests may be under way. Bursts of this
+    /// `volume`, each after `warmup` other requests.
     pub fn new(
         lowest: Load,
-        burst: u32,
+        volume: Volume,
         warmup: u32,
         max_in_flight: u32,
         wished: Wished,
@@ -116,7 +116,7 @@ impl Bounds {
         let bounds = Self {
             lowest,
             most,
-            burst,
+            volume,
             warmup,
             requests: wished.requests.unwrap_or(Self::REQUESTS),
             repeats: wished.repeats.unwrap_or(Self::REPEATS),
@@ -162,7 +162,8 @@ impl Bounds {
 
     /// Requests of a burst of `load`, without those before.
     pub fn requests_at(&self, load: Load) -> u32 {
-        load.users().max(self.burst)
+        let planned = self.volume.planned(load).max(load.users().into());
+        u32::try_from(planned).unwrap_or(u32::MAX)
     }
 
     /// What a burst of `load` takes of `requests`.
@@ -201,7 +202,7 @@ impl Bounds {
 
 impl Plan {
     /// The plan in which every probe searches for its capacity. A probe that does not already begins with one user, or
-    /// with its lowest rate, and sends bursts of as many requests as its lowest step, if that has more than users. The
+    /// with its lowest rate, and its bursts send what its lowest step does, if that is not one request per user. The
     /// error says what is wrong in words.
     pub fn searching(mut self, wished: Wished) -> Result<Self, String> {
         let max_in_flight = self.global.max_in_flight;
@@ -221,19 +222,17 @@ impl Probe {
                 "probe `{of}` has no `slo`, so that there is nothing to search for; write one, such as `slo: {{ ttft: 500ms, objective: 99% }}`"
             ));
         }
-        let (lowest, burst, wished) = match &self.capacity {
-            Some(own) => (own.lowest, own.burst, own.changed_by(wished)),
-            None => {
-                let lowest = match step.load {
-                    Load::Users(_) => Load::Users(1),
-                    rate @ Load::Rate(_) => rate,
-                };
-                let planned = u32::try_from(step.planned_requests()).unwrap_or(u32::MAX);
-                let burst = if planned > step.load.users() { planned } else { 1 };
-                (lowest, burst, wished)
-            }
+        let (lowest, volume, wished) = match &self.capacity {
+            Some(own) => (own.lowest, own.volume, own.changed_by(wished)),
+            None => match step.load {
+                Load::Users(users) if step.volume == Volume::Requests(users) => {
+                    (Load::Users(1), Volume::Requests(1), wished)
+                }
+                Load::Users(_) => (Load::Users(1), step.volume, wished),
+                rate @ Load::Rate(_) => (rate, step.volume, wished),
+            },
         };
-        let bounds = Bounds::new(lowest, burst, self.warmup, max_in_flight, wished).map_err(
+        let bounds = Bounds::new(lowest, volume, self.warmup, max_in_flight, wished).map_err(
             |Unfit { key, what, mend }| {
                 format!(
                     "`{}` of the `capacity` of probe `{of}` {what}; {mend}",
