@@ -8,6 +8,7 @@ use std::{
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use crate::{
+    capacity::Capacity,
     clock::unix_now,
     config::plan::SeriesKey,
     outcome::Skip,
@@ -39,6 +40,8 @@ pub struct Row {
     /// Seconds since the Unix epoch.
     pub next_due: Option<f64>,
     pub last: Option<LastBurst>,
+    /// Of a probe that searches for the capacity: what its last burst found.
+    pub searched: Option<LastSearch>,
     pub bursts: u64,
     pub skipped: u64,
     /// Why the burst that was due last was not fired; `None`: it was.
@@ -63,6 +66,14 @@ pub struct LastBurst {
     /// Seconds since the Unix epoch.
     pub ended: f64,
     pub summary: Arc<Summary>,
+}
+
+/// The search that ended last.
+#[derive(Clone, Debug)]
+pub struct LastSearch {
+    /// Seconds since the Unix epoch.
+    pub ended: f64,
+    pub capacity: Arc<Capacity>,
 }
 
 impl Board {
@@ -116,6 +127,11 @@ impl Board {
                 metrics.burst_ended(summary, Instant::now());
                 log_burst(watched, summary, *cancelled);
             }
+            What::Tries(_) => {}
+            What::Searched(capacity, cancelled) => {
+                metrics.searched(capacity, Instant::now());
+                log_search(watched, capacity, *cancelled);
+            }
             What::Skipped(skip, bursts) => {
                 metrics.skipped(*skip, *bursts);
                 log_skip(watched, *skip, *bursts);
@@ -143,6 +159,7 @@ impl Row {
             held_by: None,
             next_due: None,
             last: None,
+            searched: None,
             bursts: 0,
             skipped: 0,
             held_back: None,
@@ -177,7 +194,15 @@ impl Row {
                     *ended += 1;
                 }
             }
-            What::Request(_) | What::RequestsSkipped(..) => {}
+            What::Request(_) | What::RequestsSkipped(..) | What::Tries(_) => {}
+            What::Searched(capacity, _) => {
+                self.state = State::Waiting;
+                self.bursts += 1;
+                self.searched = Some(LastSearch {
+                    ended: unix_now(),
+                    capacity: Arc::clone(capacity),
+                });
+            }
             What::Ended(summary, _) => {
                 self.state = State::Waiting;
                 self.bursts += 1;
@@ -235,6 +260,22 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
             "the server had prompts in its cache that are meant to be new to it: times to first token are too good"
         );
     }
+}
+
+fn log_search(watched: &Watched, capacity: &Capacity, cancelled: bool) {
+    let key = watched.series.key();
+    tracing::info!(
+        probe = %key.probe,
+        target = %key.target,
+        requests = capacity.requests,
+        meets = capacity.meets.map(tracing::field::display),
+        misses = capacity.misses.map(tracing::field::display),
+        ended = capacity.ended.as_str(),
+        confidence = capacity.confidence.map(Ratio::get),
+        cancelled,
+        capacity = capacity.sentence,
+        "capacity"
+    );
 }
 
 /// Every request, at level debug.

@@ -152,6 +152,7 @@ struct Shared {
     begun: Instant,
     started: AtomicU32,
     unsent: Unsent,
+    brake: Arc<Brake>,
 }
 
 impl Places {
@@ -179,6 +180,7 @@ impl Places {
             begun: Instant::now(),
             started: AtomicU32::new(first),
             unsent: Unsent::default(),
+            brake: Arc::clone(&burst.brake),
         });
         let upcoming = Upcoming::of(burst, &shared);
         let mut tasks = JoinSet::new();
@@ -316,6 +318,9 @@ impl Shared {
     }
 
     fn prepare(&self) -> Option<(u32, Bytes)> {
+        if self.brake.is_eased() {
+            return None;
+        }
         let elapsed: Duration = self.begun.elapsed();
         let next = |started| self.volume.allows(started, elapsed).then_some(started + 1);
         let number = self

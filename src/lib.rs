@@ -59,6 +59,7 @@ pub mod budget;
 pub mod burst;
 pub mod busy;
 pub mod calendar;
+pub mod capacity;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -53,6 +53,39 @@ impl Load {
             Self::Rate(rate) => Some(rate),
         }
     }
+
+    /// How much it is among loads of its kind: users, or thousandths of a request a second.
+    pub const fn size(self) -> u32 {
+        match self {
+            Self::Users(users) => users,
+            Self::Rate(Rate(thousandths)) => thousandths,
+        }
+    }
+
+    /// A load of the same kind and this size, which lies between those of two such loads.
+    #[must_use]
+    pub const fn resized(self, size: u32) -> Self {
+        match self {
+            Self::Users(_) => Self::Users(size),
+            Self::Rate(_) => Self::Rate(Rate(size)),
+        }
+    }
+
+    /// A load of the same kind: so many users, or requests a second. `None` of what is none.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the bounds are checked"
+    )]
+    pub fn like(self, amount: f64) -> Option<Self> {
+        match self {
+            Self::Users(_) => {
+                let is_count = (1.0..=f64::from(u32::MAX)).contains(&amount) && amount.fract() == 0.0;
+                is_count.then_some(Self::Users(amount as u32))
+            }
+            Self::Rate(_) => Rate::new(amount).map(Self::Rate),
+        }
+    }
 }
 
 /// For people: `1 user`, `50 users`, `2.5 requests/s`.
@@ -215,6 +248,23 @@ impl Volume {
             (Self::Lasting(_), failures) => {
                 let doubled = 1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX);
                 FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
+            }
+        }
+    }
+
+    /// How many requests a burst of `load` is to send: where it lasts for a time, at least one per user, or about so
+    /// many at its rate.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the configuration bounds the product to a million"
+    )]
+    pub fn planned(self, load: Load) -> u64 {
+        match (self, load) {
+            (Self::Requests(requests), _) => requests.into(),
+            (Self::Lasting(_), Load::Users(users)) => users.into(),
+            (Self::Lasting(duration), Load::Rate(rate)) => {
+                (duration.as_secs_f64() * rate.per_second()).ceil().max(1.0) as u64
             }
         }
     }

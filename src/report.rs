@@ -1,10 +1,13 @@
-//! What `once` prints of a burst: a table for people, JSON for scripts.
+//! What `once` prints of a burst, or of a search: a table for people, JSON for scripts.
+
+mod search;
 
 use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+pub use self::search::SearchReport;
 use crate::{
     config::plan::{Series, SeriesKey, Slo},
     load::Load,

@@ -2,6 +2,7 @@
 //! was due and not fired.
 
 mod firing;
+mod searching;
 mod waits;
 
 use std::{
@@ -23,11 +24,12 @@ use self::waits::Waits;
 use crate::{
     baseline::Baselines,
     burst::Burst,
+    capacity::Capacity,
     clock::unix_now,
     config::plan::{Probe, Series, Target},
     diagnose::{Lowest, diagnose},
     lag::Lag,
-    load::is_lost,
+    load::{Load, is_lost},
     metrics::SeriesMetrics,
     outcome::{Outcome, Skip},
     pause::PauseSwitch,
@@ -67,6 +69,10 @@ pub enum What {
     Request(Box<Judged>),
     /// A burst ended; `true`: because it was cancelled.
     Ended(Arc<Summary>, bool),
+    /// A search for the capacity, which has begun as one burst, fires one of this load.
+    Tries(Load),
+    /// It is over; `true`: because it was cancelled.
+    Searched(Arc<Capacity>, bool),
     /// So many bursts were due and not fired.
     Skipped(Skip, u32),
     /// So many requests of a burst were never sent.
@@ -151,6 +157,9 @@ impl Runner {
         if on_trial && !self.trial(&mut spending, cancel).await {
             return self.skip_round(Skip::Backoff, 1);
         }
+        if let (Some(bounds), Some(step)) = (self.probe.capacity, self.steps.first()) {
+            return self.search(step, bounds, due, &mut spending, waits, cancel).await;
+        }
         let mut lowest = None;
         // Whether the rule of the ladder stops it here.
         let mut stopped = false;
@@ -160,36 +169,17 @@ impl Runner {
                 continue;
             }
             if number > 0 {
-                tokio::select! {
-                    biased;
-                    () = self.drain.cancelled() => {}
-                    () = cancel.cancelled() => {}
-                    () = sleep(self.probe.settle) => {}
-                }
-                due = Instant::now();
+                due = self.settle(cancel).await;
             }
-            let until = waits.map(|waits| {
-                waits.begin();
-                due + self.probe.every
-            });
-            let places = self
-                .wait(
-                    &self.places,
-                    step.series.step.load.users(),
-                    until,
-                    Skip::InFlight,
-                    cancel,
-                )
-                .await;
-            if let Some(waits) = waits {
-                waits.end();
-            }
-            match places {
+            match self.places_for(step.series.step.load, due, waits, cancel).await {
                 Ok(_places) if self.guarded.is_left_alone() => {
                     self.tell(step, What::Skipped(Skip::Backoff, 1));
                 }
                 Ok(_places) => {
-                    let mut summary = self.burst(step, due, &mut spending, cancel).await;
+                    self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
+                    let brake = Brake::new(self.probe.protect, cancel);
+                    let burst = self.burst(step, &step.series, &brake, &mut spending, |_| ());
+                    let mut summary = burst.await;
                     self.diagnose(step, &mut summary, &mut lowest, cancel);
                     let lost = |(goodput, stop)| is_lost(goodput, stop);
                     stopped = summary.goodput.zip(self.probe.ladder_stop).is_some_and(lost);
@@ -201,6 +191,37 @@ impl Runner {
                 }
             }
         }
+    }
+
+    /// The pause between two loads; when it is over.
+    async fn settle(&self, cancel: &CancellationToken) -> Instant {
+        tokio::select! {
+            biased;
+            () = self.drain.cancelled() => {}
+            () = cancel.cancelled() => {}
+            () = sleep(self.probe.settle) => {}
+        }
+        Instant::now()
+    }
+
+    /// Waits for the places that a burst of `load` takes together.
+    async fn places_for(
+        &self,
+        load: Load,
+        due: Instant,
+        waits: Option<&Waits>,
+        cancel: &CancellationToken,
+    ) -> Result<OwnedSemaphorePermit, Skip> {
+        let until = waits.map(|waits| {
+            waits.begin();
+            due + self.probe.every
+        });
+        let places = self.wait(&self.places, load.users(), until, Skip::InFlight, cancel);
+        let places = places.await;
+        if let Some(waits) = waits {
+            waits.end();
+        }
+        places
     }
 
     /// Waits for `permits`, all at once; too long a wait is `skip`.
@@ -237,7 +258,10 @@ impl Runner {
         let users = step.series.step.load.users().min(1);
         let places = self.wait(&self.places, users, None, Skip::InFlight, cancel).await;
         let judged = match places {
-            Ok(_places) => self.prepared(step, Brake::new(None, cancel)).try_one().await,
+            Ok(_places) => {
+                let burst = self.prepared(step, &step.series, Brake::new(None, cancel));
+                burst.try_one().await
+            }
             Err(_) => None,
         };
         self.guarded.trial_ended(judged.as_ref());
@@ -251,9 +275,9 @@ impl Runner {
         succeeded
     }
 
-    fn prepared(&self, step: &Arc<Watched>, brake: Arc<Brake>) -> Burst {
+    fn prepared(&self, step: &Watched, series: &Series, brake: Arc<Brake>) -> Burst {
         Burst {
-            series: step.series.clone(),
+            series: series.clone(),
             endpoint: Arc::clone(&self.endpoint),
             in_flight: step.metrics.in_flight(),
             lag: self.lag.clone(),
@@ -264,26 +288,27 @@ impl Runner {
         }
     }
 
+    /// Fires a burst of `series` and tells of it as of `step`; shows each of its requests to `each`.
     async fn burst(
         &self,
         step: &Arc<Watched>,
-        due: Instant,
+        series: &Series,
+        brake: &Arc<Brake>,
         spending: &mut Spending<'_>,
-        cancel: &CancellationToken,
+        mut each: impl FnMut(&Judged),
     ) -> Summary {
-        self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
-        let brake = Brake::new(self.probe.protect, cancel);
-        let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
+        let burst = self.prepared(step, series, Arc::clone(brake)).run(|judged| {
             spending.charge(&judged);
             self.asked.fetch_add(1, Ordering::Relaxed);
+            each(&judged);
             self.tell(step, What::Request(Box::new(judged)));
         });
         let summary = tokio::select! {
             biased;
             summary = burst => summary,
-            never = self.guarded.watch(&self.blocking, &brake) => match never {},
+            never = self.guarded.watch(&self.blocking, brake) => match never {},
         };
-        self.guarded.burst_ended(&brake);
+        self.guarded.burst_ended(brake);
         for (&skip, &requests) in &summary.unsent {
             let requests = u32::try_from(requests).unwrap_or(u32::MAX);
             self.tell(step, What::RequestsSkipped(skip, requests));

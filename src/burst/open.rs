@@ -101,6 +101,9 @@ impl Places {
         let (Some(due), Some(deliver)) = (self.upcoming.take(), self.deliver.clone()) else {
             return;
         };
+        if self.shared.brake.is_eased() {
+            return;
+        }
         let Upcoming {
             offsets,
             places,

@@ -73,8 +73,7 @@ impl Cost {
         if let (Volume::Lasting(_), Load::Users(_)) = (step.volume, step.load) {
             return None;
         }
-        let requests =
-            (step.planned_requests() + u64::from(probe.warmup)) as f64 * probe.bursts_per_second(unix_now());
+        let requests = probe.requests_of(step) as f64 * probe.bursts_per_second(unix_now());
         let output_tokens = requests * probe.max_tokens.0 as f64;
         let input_tokens = match probe.prompt.source {
             Source::Synthetic(length) => Some(requests * length.mean()),
@@ -121,7 +120,11 @@ fn table(plan: &Plan) -> Table {
         table.add_row([
             series.probe.name.to_string(),
             series.target.name.to_string(),
-            series.step.load.to_string(),
+            if probe.capacity.is_some() {
+                format!("up to {}", series.step.load)
+            } else {
+                series.step.load.to_string()
+            },
             every,
             format!("{:.0}", HOUR * probe.bursts_per_second(unix_now())),
             count(cost.as_ref().map(|cost| cost.requests * HOUR)),
@@ -214,6 +217,10 @@ fn misfits(plan: &Plan) -> Vec<String> {
 
 /// Seconds that a round of a probe takes when it just meets its objectives.
 fn round_at_least(probe: &Probe) -> f64 {
+    if probe.capacity.is_some() {
+        // It may end with the lowest load.
+        return 0.0;
+    }
     let steps = probe.steps.iter().map(|step| {
         let slo = &step.slo;
         let tokens = u32::try_from(probe.max_tokens.0).unwrap_or(u32::MAX);

@@ -2,6 +2,7 @@
 //! and secrets and prompts are fetched. A part that cannot be built is left out and the rest is still looked at.
 
 mod calendars;
+mod capacities;
 mod expects;
 mod generations;
 mod identities;

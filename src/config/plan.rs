@@ -1,6 +1,7 @@
 //! What will run: validated and cross-referenced. Only [`crate::config`] builds a [`Plan`]; whoever holds
 //! one of its parts may rely on what is written beside the fields.
 
+mod capacity;
 mod generation;
 mod reach;
 mod slo;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use self::{
+    capacity::{Bounds, Key, Unfit, Wished},
     generation::{Generation, Reasoning, Thinking},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     slo::{Alert, Slo, TtftFrom, Withheld},
@@ -314,7 +316,7 @@ impl Price {
 }
 
 /// What to ask which targets, how often.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     pub name: Name,
     /// At least one, each once.
@@ -329,6 +331,9 @@ pub struct Probe {
     pub jitter: Ratio,
     /// At least one, by rising load of one kind; one step unless there is a ladder.
     pub steps: Vec<Arc<Step>>,
+    /// Its bursts search for the highest load that meets the objective. Then the only step is the whole search: the
+    /// highest load that it tries, all the requests that it may send, and an `slo` that alerts nobody.
+    pub capacity: Option<Bounds>,
     /// Steps are not run once one lost more than this share of its goodput; `None`: all are run.
     pub ladder_stop: Option<Ratio>,
     /// The pause between the steps of a ladder.
@@ -372,6 +377,7 @@ impl Probe {
             expect,
             budget,
             protect,
+            capacity,
             labels,
         } = self;
         *name == other.name
@@ -390,13 +396,22 @@ impl Probe {
             && *expect == other.expect
             && *budget == other.budget
             && *protect == other.protect
+            && *capacity == other.capacity
             && *labels == other.labels
     }
 
-    /// Requests of one round, warm-up included; where a step lasts for a time, one per user, or what its rate makes.
+    /// Requests of one round, warm-up included; where a step lasts for a time, one per user, or what its rate makes. The
+    /// most, of a search.
     pub fn requests_of_a_round(&self) -> u64 {
-        let of_step = |step: &Arc<Step>| u64::from(self.warmup) + step.planned_requests();
-        self.steps.iter().map(of_step).sum()
+        self.steps.iter().map(|step| self.requests_of(step)).sum()
+    }
+
+    /// The same of one of its steps.
+    pub fn requests_of(&self, step: &Step) -> u64 {
+        match &self.capacity {
+            Some(bounds) => bounds.requests.into(),
+            None => u64::from(self.warmup) + step.planned_requests(),
+        }
     }
 
     /// The most that so many requests use at `target` when each has a prompt of `input_tokens`.
@@ -445,21 +460,9 @@ pub struct Step {
 }
 
 impl Step {
-    /// How many requests a burst is to send: where it lasts for a time, at least one per user, or about so many at
-    /// its rate.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the configuration bounds the product to a million"
-    )]
+    /// As [`Volume::planned`].
     pub fn planned_requests(&self) -> u64 {
-        match (self.volume, self.load) {
-            (Volume::Requests(requests), _) => requests.into(),
-            (Volume::Lasting(_), Load::Users(users)) => users.into(),
-            (Volume::Lasting(duration), Load::Rate(rate)) => {
-                (duration.as_secs_f64() * rate.per_second()).ceil().max(1.0) as u64
-            }
-        }
+        self.volume.planned(self.load)
     }
 }
 

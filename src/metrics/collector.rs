@@ -17,7 +17,7 @@ use super::{
     series::{Directory, Entry, lock},
     table::table,
 };
-use crate::{budget::Unit, config::plan::Target, protection::Owner, summary::Summary};
+use crate::{budget::Unit, capacity::Capacity, config::plan::Target, protection::Owner, summary::Summary};
 
 /// What a series says in one scrape: a copy, so that its lock is held for microseconds.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Reading {
     pub(super) numbers: Numbers,
     /// The last burst; `None` when it is too old to say anything.
     pub(super) burst: Option<Arc<Summary>>,
+    /// The last search for the capacity; `None` when it is too old to say anything.
+    pub(super) search: Option<Arc<Capacity>>,
     pub(super) in_flight: i64,
 }
 
@@ -33,6 +35,7 @@ impl Reading {
         let numbers = lock(&entry.numbers).clone();
         Self {
             burst: numbers.fresh_burst(now),
+            search: numbers.fresh_search(now),
             in_flight: entry.in_flight.load(Ordering::Relaxed),
             numbers,
         }

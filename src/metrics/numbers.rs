@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::latency::{self, Latency};
 use crate::{
     baseline::Medians,
+    capacity::Capacity,
     config::plan::{Price, Series, Slo},
     measure::{Measurement, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
@@ -97,6 +98,8 @@ pub(super) struct Numbers {
     pub(super) baseline: (Medians, u64),
     /// The last burst and when it ended.
     last_burst: Option<(Instant, Arc<Summary>)>,
+    /// The last search for the capacity that says something of the endpoint, and when it ended.
+    last_search: Option<(Instant, Arc<Capacity>)>,
     pub(super) ttft: Latency,
     pub(super) ttft_after_connect: Latency,
     pub(super) ttfo: Latency,
@@ -138,6 +141,7 @@ impl Numbers {
             times: Times::default(),
             baseline: (Medians::default(), 0),
             last_burst: None,
+            last_search: None,
             ttft: Latency::new(latency::FIRST_TOKEN),
             ttft_after_connect: Latency::new(latency::FIRST_TOKEN),
             ttfo: Latency::new(latency::FIRST_TOKEN),
@@ -214,6 +218,9 @@ impl Numbers {
     }
 
     fn verdicts(&mut self, judged: &Judged) {
+        if self.is_search() {
+            return;
+        }
         let mut unjudged = [false; Why::ALL.len()];
         for (objective, verdict) in judged.verdicts.each() {
             match verdict {
@@ -282,14 +289,30 @@ impl Numbers {
     pub(super) fn skipped(&mut self, skip: Skip, bursts: u32, plan: &Series) {
         self.skipped.add(skip as usize, bursts.into());
         let slo = &plan.step.slo;
-        if slo.judges(skip) {
+        if slo.judges(skip) && !self.is_search() {
             self.withheld_requests(slo, plan.planned_requests() * u64::from(bursts));
             self.judged_bursts += u64::from(bursts);
         }
     }
 
+    /// Whether its bursts search for the capacity. That there are loads at which it misses its objective is what they
+    /// look for: it counts for no objective.
+    fn is_search(&self) -> bool {
+        self.plan.probe.capacity.is_some()
+    }
+
+    /// A search for the capacity ended.
+    pub(super) fn searched(&mut self, capacity: &Arc<Capacity>, now: Instant) {
+        if capacity.is_known() {
+            self.last_search = Some((now, Arc::clone(capacity)));
+        }
+    }
+
     /// Requests that were never sent: judged and missed.
     pub(super) fn withheld_requests(&mut self, slo: &Slo, requests: u64) {
+        if self.is_search() {
+            return;
+        }
         for objective in configured(slo) {
             self.judged.add(objective as usize, requests);
         }
@@ -325,9 +348,18 @@ impl Numbers {
 
     /// The last burst, while it still says something of now.
     pub(super) fn fresh_burst(&self, now: Instant) -> Option<Arc<Summary>> {
-        let (ended, summary) = self.last_burst.as_ref()?;
+        self.fresh(self.last_burst.as_ref(), now)
+    }
+
+    /// The last search for the capacity, while it does.
+    pub(super) fn fresh_search(&self, now: Instant) -> Option<Arc<Capacity>> {
+        self.fresh(self.last_search.as_ref(), now)
+    }
+
+    fn fresh<T>(&self, last: Option<&(Instant, Arc<T>)>, now: Instant) -> Option<Arc<T>> {
+        let (ended, last) = last?;
         let fresh_for = self.interval_in_force().saturating_mul(FRESH_INTERVALS);
-        (now.saturating_duration_since(*ended) <= fresh_for).then(|| Arc::clone(summary))
+        (now.saturating_duration_since(*ended) <= fresh_for).then(|| Arc::clone(last))
     }
 }
 

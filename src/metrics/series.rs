@@ -14,12 +14,16 @@ use super::{
     numbers::{Lags, Numbers},
 };
 use crate::{
+    capacity::Capacity,
     config::plan::{Series, Target},
     outcome::{Outcome, Skip},
     protection::Protection,
     summary::{Judged, Summary},
     units::{Name, Seconds},
 };
+
+/// The load of a series whose bursts search for the capacity: it has requests of all loads.
+const SEARCH: &str = "search";
 
 /// A panic while numbers were changed leaves them as they are: a count may lack what the panic was about.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -141,14 +145,17 @@ impl SeriesMetrics {
     /// on keeps its own.
     pub(super) fn acquire(directory: &Directory, label_names: &[String], plan: &Series) -> Self {
         let load = plan.step.load;
+        let is_search = plan.probe.capacity.is_some();
+        let shown = |load: Option<String>| match load {
+            Some(_) if is_search => SEARCH.to_owned(),
+            load => load.unwrap_or_default(),
+        };
         let values = [
             plan.probe.name.to_string(),
             plan.target.name.to_string(),
             plan.target.model.clone(),
-            load.concurrency()
-                .map(|users| users.to_string())
-                .unwrap_or_default(),
-            load.rate().map(|rate| rate.to_string()).unwrap_or_default(),
+            shown(load.concurrency().map(|users| users.to_string())),
+            shown(load.rate().map(|rate| rate.to_string())),
         ];
         let declared = label_names.iter().map(|name| plan.label(name).to_owned());
         let labels = values.into_iter().chain(declared).collect();
@@ -178,6 +185,11 @@ impl SeriesMetrics {
     /// All requests of a burst ended.
     pub fn burst_ended(&self, summary: &Arc<Summary>, now: Instant) {
         lock(&self.entry.numbers).burst_ended(summary, now);
+    }
+
+    /// A search for the capacity ended.
+    pub fn searched(&self, capacity: &Arc<Capacity>, now: Instant) {
+        lock(&self.entry.numbers).searched(capacity, now);
     }
 
     /// Bursts were due and are not fired.

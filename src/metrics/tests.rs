@@ -72,6 +72,7 @@ fn edited(
         calendar: Calendar::default(),
         jitter: Ratio::new(0.0).unwrap(),
         steps: Vec::new(),
+        capacity: None,
         ladder_stop: None,
         settle: Duration::ZERO,
         warmup: 0,

@@ -1,7 +1,10 @@
 //! The brake of a running burst.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,6 +22,7 @@ pub struct Brake {
     token: CancellationToken,
     watch: Mutex<Watch>,
     reason: OnceLock<Skip>,
+    enough: AtomicBool,
 }
 
 impl Brake {
@@ -28,6 +32,7 @@ impl Brake {
             token: cancel.child_token(),
             watch: Mutex::new(Watch::new(protect)),
             reason: OnceLock::new(),
+            enough: AtomicBool::new(false),
         })
     }
 
@@ -51,6 +56,15 @@ impl Brake {
             self.reason.get_or_init(|| reason);
             self.token.cancel();
         }
+    }
+
+    /// No more requests are wanted: those under way go on to their end, so that what they show is not cut off.
+    pub fn ease(&self) {
+        self.enough.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_eased(&self) -> bool {
+        self.enough.load(Ordering::Relaxed)
     }
 
     /// A request ended.

@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::Life;
 use crate::{
     board::{Row, State},
+    capacity::Capacity,
     outcome::Skip,
     pause::Holds,
     summary::{Stats, Summary},
@@ -103,7 +104,14 @@ fn table_row(row: &Row, now: f64) -> Markup {
     let series = &row.watched.series;
     let last = row.last.as_ref();
     let summary = last.map(|last| &*last.summary);
-    let (class, verdict) = verdict(summary);
+    let searched = row.searched.as_ref();
+    let (class, verdict) = match searched {
+        Some(searched) => verdict_of_search(&searched.capacity),
+        None => verdict(summary),
+    };
+    let ended = last
+        .map(|last| last.ended)
+        .or(searched.map(|searched| searched.ended));
     let percentiles = |of: fn(&Summary) -> Option<Stats>| {
         let stats = summary.and_then(of);
         let show = |value: Option<Seconds>| value.map_or_else(|| "–".to_owned(), |value| value.to_string());
@@ -120,12 +128,16 @@ fn table_row(row: &Row, now: f64) -> Markup {
         tr class=(class) {
             th scope="row" { (series.probe.name) }
             td { (series.target.name) small { (series.target.model) } }
-            td class="number" { (series.step.load) }
+            td class="number" {
+                @if series.probe.capacity.is_some() { "up to " }
+                (series.step.load)
+            }
             td {
                 span class="verdict" { (verdict) } small { (doing(row)) }
                 @if let Some(diagnosis) = summary.and_then(|summary| summary.diagnosis.as_ref()) {
                     small { (diagnosis.sentence) }
                 }
+                @if let Some(searched) = searched { small { (searched.capacity.sentence) } }
             }
             td class="number" {
                 @match summary.and_then(|summary| summary.goodput) {
@@ -148,7 +160,7 @@ fn table_row(row: &Row, now: f64) -> Markup {
                 (row.bursts)
                 @if row.skipped > 0 { small { (row.skipped) " skipped" } }
             }
-            td { @match last { Some(last) => { (span(now - last.ended)) " ago" }, None => "–" } }
+            td { @match ended { Some(ended) => { (span(now - ended)) " ago" }, None => "–" } }
             td { @match row.next_due { Some(due) => { "in " (span(due - now)) }, None => "–" } }
         }
     }
@@ -167,6 +179,15 @@ fn verdict(summary: Option<&Summary>) -> (&'static str, &'static str) {
     }
 }
 
+/// The same for the last search for the capacity.
+fn verdict_of_search(capacity: &Capacity) -> (&'static str, &'static str) {
+    match (capacity.is_known(), capacity.meets) {
+        (true, Some(_)) => ("ok", "found"),
+        (true, None) => ("degraded", "nothing meets"),
+        (false, _) => ("unknown", "not known"),
+    }
+}
+
 fn doing(row: &Row) -> String {
     match row.state {
         State::Unarmed => "not armed".into(),
@@ -174,10 +195,13 @@ fn doing(row: &Row) -> String {
         State::Waiting if row.held_by.is_some() => "paused".into(),
         State::Waiting => held_back(row).into(),
         State::Running(ended) => {
-            format!(
-                "running: {ended} of {} requests",
-                row.watched.series.planned_requests()
-            )
+            let series = &row.watched.series;
+            let most = if series.probe.capacity.is_some() {
+                "at most "
+            } else {
+                ""
+            };
+            format!("running: {ended} of {most}{} requests", series.planned_requests())
         }
     }
 }

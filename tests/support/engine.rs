@@ -232,6 +232,7 @@ pub(crate) fn probe(target: Target) -> Probe {
         calendar: llm_probe_exporter::calendar::Calendar::default(),
         jitter: Ratio::new(0.0).unwrap(),
         steps: Vec::new(),
+        capacity: None,
         ladder_stop: None,
         settle: Duration::ZERO,
         warmup: 0,

@@ -127,7 +127,7 @@ pub(super) fn ladder_stop(item: &items::Probe, report: &Report<'_>) -> Option<Ra
 }
 
 /// How requests arrive; `None` when it makes no sense, which is reported.
-fn arrival(item: &items::Probe, report: &Report<'_>) -> Option<Arrival> {
+pub(super) fn arrival(item: &items::Probe, report: &Report<'_>) -> Option<Arrival> {
     let Some(given) = item.arrival.given() else {
         return Some(Arrival::Together);
     };
@@ -225,7 +225,7 @@ fn process(arrival: &At<items::Arrival>, report: &Report<'_>) -> Option<Process>
     }
 }
 
-fn rate(given: &At<Amount>, report: &Report<'_>) -> Option<Rate> {
+pub(super) fn rate(given: &At<Amount>, report: &Report<'_>) -> Option<Rate> {
     let rate = Rate::new(given.value.0);
     if rate.is_none() {
         let what = format!("{} is {} requests a second", given.thing, given.value.0);
@@ -309,7 +309,7 @@ fn volume_of_step(
     }
 }
 
-fn volume(
+pub(super) fn volume(
     requests: &Field<NonZeroU32>,
     duration: &Field<Wait>,
     load: Load,

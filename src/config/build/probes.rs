@@ -2,7 +2,9 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use super::{Context, Targets, calendars, expects, generations, labels, loads, prompts, protection, slos};
+use super::{
+    Context, Targets, calendars, capacities, expects, generations, labels, loads, prompts, protection, slos,
+};
 use crate::{
     config::{
         plan::{Probe, Target, Timeouts},
@@ -55,7 +57,10 @@ pub(super) fn probe(
         None => every,
     };
     calendars::never_due(&item, every, cron.as_ref(), &calendar, of, report);
-    let steps = loads::steps(&item, of, context);
+    let (steps, capacity) = match item.capacity.given() {
+        Some(given) => capacities::search(given, &item, of, context).unzip(),
+        None => (loads::steps(&item, of, context), None),
+    };
     let targets = asked(&raw.value.targets, of, targets, report);
     let prompt = prompts::prompt(&item.prompt, context);
     let timeouts = timeouts(&item.timeouts, of, report);
@@ -73,6 +78,7 @@ pub(super) fn probe(
         calendar,
         jitter,
         steps: steps?,
+        capacity,
         ladder_stop: loads::ladder_stop(&item, report),
         settle: item.settle.value().map_or(SETTLE, |settle| settle.0),
         warmup: item.warmup.value().copied().unwrap_or(0),
@@ -139,6 +145,12 @@ fn inherit(own: &items::Probe, defaults: &items::Probe, of: &str, report: &Repor
         item.duration = own.duration.clone();
     } else if !own.duration.is_absent() {
         item.requests = Field::Absent;
+    }
+    if !own.capacity.is_absent() {
+        item.ladder = own.ladder.clone();
+        item.concurrency = own.concurrency.clone();
+    } else if !own.ladder.is_absent() || !own.concurrency.is_absent() {
+        item.capacity = Field::Absent;
     }
     item
 }

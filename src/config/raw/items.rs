@@ -231,6 +231,7 @@ item! {
         arrival: Arrival,
         ladder: Vec<At<Step>>,
         ladder_stop: Share,
+        capacity: Capacity,
         settle: Rest,
         requests: NonZeroU32,
         duration: Wait,
@@ -299,6 +300,20 @@ item! {
 }
 
 item! {
+    Capacity {
+        max: Amount,
+        requests: NonZeroU32,
+        repeats: NonZeroU32,
+        resolution: Share,
+    }
+    hints {
+        "users" => "write `max: …`",
+        "per_second" => "write `max: …`",
+        "concurrency" => "write `max: …`",
+    }
+}
+
+item! {
     Prompt {
         text: String,
         file: String,
@@ -359,6 +374,7 @@ impl Item for Defaults {
         "arrival",
         "ladder",
         "ladder_stop",
+        "capacity",
         "settle",
         "requests",
         "duration",
@@ -402,6 +418,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`slo`", Slo::KEYS),
     ("`timeouts`", Timeouts::KEYS),
     ("`arrival`", Arrival::KEYS),
+    ("`capacity`", Capacity::KEYS),
     ("`expect`", Expect::KEYS),
     ("`prompt`", Prompt::KEYS),
     ("`authorization`", Authorization::KEYS),
