@@ -1,6 +1,15 @@
 //! What is asked. By default every request asks something new from its first token on, so that a server's
 //! prefix cache cannot answer for it.
 
+mod conversation;
+mod question;
+mod scripts;
+
+pub use self::{
+    conversation::{Asked, Conversation, Script},
+    question::{Message, Question, Role},
+    scripts::Scripts,
+};
 use crate::{random::normal, units::Tokens};
 
 /// What the requests of a probe ask.
@@ -12,12 +21,10 @@ pub struct Prompt {
     pub cache: Cache,
 }
 
-/// Where the user's message comes from.
+/// Where what the user says comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    Text(String),
-    /// Lines of a file, at least one, asked in turn.
-    Lines(Vec<String>),
+    Written(Scripts),
     /// Common English words, about one token each in the tokenizers in use.
     Synthetic(Length),
 }
@@ -97,64 +104,13 @@ impl Cache {
     }
 }
 
-/// Who says something, beside the system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    User,
-    Assistant,
-}
-
-impl Role {
-    /// As most APIs write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        }
-    }
-}
-
-/// What somebody said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    pub role: Role,
-    pub content: String,
-}
-
-impl Message {
-    pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self {
-            role,
-            content: content.into(),
-        }
-    }
-}
-
-/// What one request asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The system message, which comes before all others.
-    pub system: Option<String>,
-    /// At least one; the last one is the user's.
-    pub messages: Vec<Message>,
-    /// Whether model and user speak in turn, before this question or after it: an API that takes nothing but a
-    /// text has to be told who says what, and each time in the same way.
-    pub is_dialogue: bool,
-    /// For APIs that can be told not to use their prefix cache.
-    pub cache: Cache,
-}
-
 impl Prompt {
-    /// The question of request `number` of its probe. `seed` makes it new where the cache is to be busted.
-    pub fn question(&self, number: u64, seed: u64) -> Question {
+    /// What is asked after `number` other conversations. `seed` makes it new where the cache is to be busted.
+    pub fn begin(&self, number: u64, seed: u64) -> Conversation {
         let busting = self.cache == Cache::Bust;
-        let mut system = self.system.clone();
-        let mut user = match &self.source {
-            Source::Text(text) => text.clone(),
-            Source::Lines(lines) => {
-                let at = usize::try_from(number % lines.len().max(1) as u64).unwrap_or(0);
-                lines.get(at).cloned().unwrap_or_default()
-            }
+        let begin = |script: &Script| Conversation::begin(script, self.system.as_ref(), self.cache);
+        let mut conversation = match &self.source {
+            Source::Written(scripts) => begin(scripts.get(number)),
             Source::Synthetic(length) => {
                 let mut random = fastrand::Rng::with_seed(seed);
                 let count = length.draw(&mut random);
@@ -164,19 +120,21 @@ impl Prompt {
                 } else {
                     fastrand::Rng::with_seed(0)
                 };
-                words(count, &mut random)
+                begin(&Script::of_text(words(count, &mut random)))
             }
         };
-        let fresh_from_the_start = matches!(self.source, Source::Synthetic(_)) && system.is_none();
+        let fresh_from_the_start = matches!(self.source, Source::Synthetic(_)) && self.system.is_none();
         if busting && !fresh_from_the_start {
-            let beginning = system.as_mut().unwrap_or(&mut user);
-            beginning.insert_str(0, &format!("[{:08x}] ", seed >> 32 ^ seed & 0xffff_ffff));
+            conversation.mark(&format!("[{:08x}] ", seed >> 32 ^ seed & 0xffff_ffff));
         }
-        Question {
-            system,
-            messages: vec![Message::new(Role::User, user)],
-            is_dialogue: false,
-            cache: self.cache,
+        conversation
+    }
+
+    /// How many turns a conversation has at most.
+    pub fn most_turns(&self) -> u32 {
+        match &self.source {
+            Source::Written(scripts) => scripts.most_turns(),
+            Source::Synthetic(_) => 1,
         }
     }
 }
@@ -226,11 +184,14 @@ mod tests {
     #[test]
     fn busting_changes_the_very_beginning() {
         for source in [
-            Source::Text("Why?".into()),
+            Source::Written(Scripts::only(Script::of_text("Why?"))),
             Source::Synthetic(Length::Fixed(Tokens(16))),
         ] {
             let prompt = prompt(source, None, Cache::Bust);
-            let (one, other) = (prompt.question(0, 1), prompt.question(0, u64::MAX / 3));
+            let (one, other) = (
+                prompt.begin(0, 1).question,
+                prompt.begin(0, u64::MAX / 3).question,
+            );
             assert_ne!(user(&one).get(..12), user(&other).get(..12));
         }
         let prompt = prompt(
@@ -238,32 +199,32 @@ mod tests {
             Some("Be brief."),
             Cache::Bust,
         );
-        let question = prompt.question(0, 0xabcd_0000_0000);
+        let question = prompt.begin(0, 0xabcd_0000_0000).question;
         assert_eq!(question.system.as_deref(), Some("[0000abcd] Be brief."));
     }
 
     #[test]
     fn sharing_repeats_itself() {
         for source in [
-            Source::Text("Why?".into()),
+            Source::Written(Scripts::only(Script::of_text("Why?"))),
             Source::Synthetic(Length::Fixed(Tokens(16))),
         ] {
             let prompt = prompt(source, Some("Be brief."), Cache::Share);
-            assert_eq!(prompt.question(0, 1), prompt.question(0, 2));
+            assert_eq!(prompt.begin(0, 1).question, prompt.begin(0, 2).question);
         }
     }
 
     #[test]
     fn synthetic_prompts_have_as_many_words_as_tokens() {
         let prompt = prompt(Source::Synthetic(Length::Fixed(Tokens(300))), None, Cache::Bust);
-        assert_eq!(user(&prompt.question(3, 99)).split(' ').count(), 300);
+        assert_eq!(user(&prompt.begin(3, 99).question).split(' ').count(), 300);
     }
 
     #[test]
     fn lengths_are_drawn_as_told() {
         let drawn = |length: Length| -> Vec<u64> {
             let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-            let of = |seed| user(&prompt.question(0, seed)).split(' ').count() as u64;
+            let of = |seed| user(&prompt.begin(0, seed).question).split(' ').count() as u64;
             (0..4000).map(of).collect()
         };
         let mean = |drawn: &[u64]| drawn.iter().sum::<u64>() as f64 / drawn.len() as f64;
@@ -298,7 +259,7 @@ mod tests {
     fn shared_prompts_of_different_lengths_begin_alike() {
         let length = Length::Uniform(Tokens(20), Tokens(40));
         let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-        let (one, other) = (prompt.question(0, 1), prompt.question(0, 2));
+        let (one, other) = (prompt.begin(0, 1).question, prompt.begin(0, 2).question);
         let (one, other) = (user(&one), user(&other));
         assert_ne!(one, other);
         assert!(one.starts_with(other) || other.starts_with(one));
@@ -306,8 +267,12 @@ mod tests {
 
     #[test]
     fn lines_are_asked_in_turn() {
-        let prompt = prompt(Source::Lines(vec!["a".into(), "b".into()]), None, Cache::Share);
-        let asked: Vec<_> = (0..3).map(|n| user(&prompt.question(n, 0)).to_owned()).collect();
+        let scripts = ["a", "b"].map(|text| (Script::of_text(text), 1.0)).into();
+        let source = Source::Written(Scripts::weighted(scripts).unwrap());
+        let prompt = prompt(source, None, Cache::Share);
+        let asked: Vec<_> = (0..3)
+            .map(|n| user(&prompt.begin(n, 0).question).to_owned())
+            .collect();
         assert_eq!(asked, ["a", "b", "a"]);
     }
 }

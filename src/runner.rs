@@ -89,7 +89,7 @@ pub struct Runner {
     pub guarded: Guarded,
     /// What is usual for each series.
     pub baselines: Baselines,
-    /// Requests so far.
+    /// Conversations so far: a request each, unless it is a later turn of one.
     pub asked: AtomicU64,
     pub lag: Lag,
     /// The runtime whose threads may look into answers.
@@ -246,9 +246,15 @@ impl Runner {
         };
         let succeeded = judged.record.outcome == Outcome::Ok;
         spending.charge(&judged);
-        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.count(&judged);
         self.tell(step, What::Request(Box::new(judged)));
         succeeded
+    }
+
+    /// What is asked next goes on after the conversations that were begun.
+    fn count(&self, judged: &Judged) {
+        let is_first = judged.record.asked.is_first_turn();
+        self.asked.fetch_add(is_first.into(), Ordering::Relaxed);
     }
 
     fn prepared(&self, step: &Arc<Watched>, brake: Arc<Brake>) -> Burst {
@@ -275,7 +281,7 @@ impl Runner {
         let brake = Brake::new(self.probe.protect, cancel);
         let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
             spending.charge(&judged);
-            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.count(&judged);
             self.tell(step, What::Request(Box::new(judged)));
         });
         let summary = tokio::select! {
