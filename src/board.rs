@@ -244,13 +244,15 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
         itl_p50_seconds = summary.itl.map(|itl| itl.p50.get()),
         duration_seconds = summary.duration.map(Seconds::get),
         slowest_request = summary.slowest_request.map(tracing::field::display),
+        slowest_prompt = summary.slowest_prompt.as_ref().map(tracing::field::display),
         cancelled,
         cut_short = summary.cut_short.map(Skip::as_str),
         withheld = summary.withheld,
         diagnosis = summary.diagnosis.as_ref().map(|diagnosis| &*diagnosis.sentence),
         "burst"
     );
-    let hits = summary.served_from_cache();
+    // That later turns of a conversation are known is meant.
+    let hits = summary.first_turns_from_cache;
     if watched.series.probe.prompt.cache == Cache::Bust && hits > 0 {
         tracing::warn!(
             probe = %key.probe,
@@ -288,6 +290,8 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
         load = %key.load,
         request = record.number,
         request_id = record.id.map(tracing::field::display),
+        prompt = record.asked.name.as_ref().map(tracing::field::display),
+        turn = record.asked.turn,
         warmup = record.warmup,
         outcome = record.outcome.as_str(),
         status = record.status,

@@ -32,6 +32,7 @@ use crate::{
     load::{Arrival, Volume},
     measure::Measurement,
     outcome::{Outcome, Skip},
+    prompt::Conversation,
     protection::Brake,
     record::Record,
     request::{Endpoint, Request},
@@ -48,7 +49,7 @@ pub struct Burst {
     pub lag: Lag,
     /// The runtime whose threads may look into answers.
     pub blocking: Handle,
-    /// How many requests the probe has asked before: what is asked goes on from there.
+    /// How many conversations the probe has begun before: what is asked goes on from there.
     pub asked_before: u64,
     /// Ends the burst at once; requests under way become invalid.
     pub brake: Arc<Brake>,
@@ -146,6 +147,8 @@ struct Shared {
     endpoint: Arc<Endpoint>,
     in_flight: Arc<AtomicI64>,
     asked_before: u64,
+    /// Conversations begun in this burst.
+    conversations: AtomicU32,
     warmup: bool,
     keep_text: bool,
     volume: Volume,
@@ -160,20 +163,18 @@ impl Places {
     fn fill(burst: &Burst, warmup: bool, volume: Volume) -> Self {
         let users = burst.series.step.load.users();
         let first = volume.requests().map_or(users, |requests| requests.min(users));
-        let body = |number| {
-            body(
-                &burst.series,
-                &burst.endpoint,
-                burst.asked_before + u64::from(number),
-            )
+        let ready = |number| {
+            let conversation = begun(&burst.series, burst.asked_before, number);
+            Ready::new(number, conversation, &burst.series, &burst.endpoint)
         };
-        let bodies: Vec<Bytes> = (0..first).map(body).collect();
+        let all_ready: Vec<Ready> = (0..first).map(ready).collect();
         let (deliver, records) = unbounded_channel();
         let shared = Arc::new(Shared {
             series: burst.series.clone(),
             endpoint: Arc::clone(&burst.endpoint),
             in_flight: Arc::clone(&burst.in_flight),
             asked_before: burst.asked_before,
+            conversations: AtomicU32::new(first),
             warmup,
             keep_text: Examination::of(&burst.series).is_some(),
             volume,
@@ -184,8 +185,8 @@ impl Places {
         });
         let upcoming = Upcoming::of(burst, &shared);
         let mut tasks = JoinSet::new();
-        for (number, body) in (0..first).zip(bodies) {
-            tasks.spawn(Arc::clone(&shared).keep_asking(Some((number, body)), deliver.clone()));
+        for ready in all_ready {
+            tasks.spawn(Arc::clone(&shared).keep_asking(Some(ready), deliver.clone()));
         }
         Self {
             upcoming,
@@ -269,17 +270,14 @@ impl Places {
 }
 
 impl Shared {
-    /// One user: the request that is prepared, then one after the other for as long as the volume allows.
-    async fn keep_asking(
-        self: Arc<Self>,
-        mut prepared: Option<(u32, Bytes)>,
-        deliver: UnboundedSender<Record>,
-    ) {
+    /// One user: the request that is prepared, then one after the other for as long as the volume allows, turn by
+    /// turn and conversation by conversation.
+    async fn keep_asking(self: Arc<Self>, mut prepared: Option<Ready>, deliver: UnboundedSender<Record>) {
         // The first request is intended to start with the burst, each other one when the last one ended.
         let mut intended = match &prepared {
-            Some((number, _)) if !self.warmup => {
+            Some(ready) if !self.warmup => {
                 let step = &self.series.step;
-                self.begun + step.arrival.start(*number, step.load.users())
+                self.begun + step.arrival.start(ready.number, step.load.users())
             }
             Some(_) => self.begun,
             None => Instant::now(),
@@ -289,35 +287,43 @@ impl Shared {
             sleep_until(intended).await;
         }
         let mut failures: u32 = 0;
+        let mut under_way = None;
         loop {
-            let Some((number, body)) = prepared.take().or_else(|| self.prepare()) else {
+            let Some(ready) = prepared.take().or_else(|| self.prepare(under_way.take())) else {
                 return;
             };
-            let request = self.request(number, intended, body);
-            match request.run(&self.endpoint, deliver.clone()).await {
+            let request = self.request(&ready, intended);
+            let (outcome, answer) = request.run(&self.endpoint, deliver.clone()).await;
+            match outcome {
                 Outcome::Ok => failures = 0,
                 Outcome::Failed(_) | Outcome::Invalid(_) => failures += 1,
             }
+            // Nobody goes on after a turn that failed.
+            under_way = answer.and_then(|answer| ready.conversation.answered(&answer));
             sleep(self.volume.pause(failures)).await;
             intended = Instant::now();
         }
     }
 
-    fn request(&self, number: u32, intended: Instant, body: Bytes) -> Request {
+    fn request(&self, ready: &Ready, intended: Instant) -> Request {
         Request {
-            number,
+            number: ready.number,
             id: RequestId::new(fastrand::u128(..)),
             probe: self.series.probe.name.clone(),
+            asked: ready.conversation.asked.clone(),
             warmup: self.warmup,
             intended,
-            body,
+            body: ready.body.clone(),
             timeouts: self.series.probe.timeouts,
             keep_text: self.keep_text,
+            // A warm-up asks nothing but first turns.
+            hand_back: !self.warmup && ready.conversation.goes_on(),
             in_flight: Arc::clone(&self.in_flight),
         }
     }
 
-    fn prepare(&self) -> Option<(u32, Bytes)> {
+    /// The next turn of the conversation that is under way, or the first of another.
+    fn prepare(&self, under_way: Option<Conversation>) -> Option<Ready> {
         if self.brake.is_eased() {
             return None;
         }
@@ -327,23 +333,39 @@ impl Shared {
             .started
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
             .ok()?;
-        Some((
-            number,
-            body(
-                &self.series,
-                &self.endpoint,
-                self.asked_before + u64::from(number),
-            ),
-        ))
+        let conversation = under_way.unwrap_or_else(|| {
+            let begun_before = self.conversations.fetch_add(1, Ordering::Relaxed);
+            begun(&self.series, self.asked_before, begun_before)
+        });
+        Some(Ready::new(number, conversation, &self.series, &self.endpoint))
     }
 }
 
-fn body(series: &Series, endpoint: &Endpoint, number: u64) -> Bytes {
-    let question = series.probe.prompt.question(number, fastrand::u64(..));
-    endpoint.dialect.body(
-        &series.target,
-        &question,
-        series.probe.max_tokens,
-        &series.probe.generation,
-    )
+/// The conversation that begins after so many others, those of earlier bursts and those of this one.
+fn begun(series: &Series, asked_before: u64, in_this: u32) -> Conversation {
+    let number = asked_before + u64::from(in_this);
+    series.probe.prompt.begin(number, fastrand::u64(..))
+}
+
+/// A request that is ready to be sent.
+struct Ready {
+    number: u32,
+    conversation: Conversation,
+    body: Bytes,
+}
+
+impl Ready {
+    fn new(number: u32, conversation: Conversation, series: &Series, endpoint: &Endpoint) -> Self {
+        let body = endpoint.dialect.body(
+            &series.target,
+            &conversation.question,
+            series.probe.max_tokens,
+            &series.probe.generation,
+        );
+        Self {
+            number,
+            conversation,
+            body,
+        }
+    }
 }

@@ -1,6 +1,15 @@
 //! What is asked. By default every request asks something new from its first token on, so that a server's
 //! prefix cache cannot answer for it.
 
+mod conversation;
+mod question;
+mod scripts;
+
+pub use self::{
+    conversation::{Asked, Conversation, Script},
+    question::{Message, Question, Role},
+    scripts::Scripts,
+};
 use crate::{random::normal, units::Tokens};
 
 /// What the requests of a probe ask.
@@ -12,12 +21,10 @@ pub struct Prompt {
     pub cache: Cache,
 }
 
-/// Where the user's message comes from.
+/// Where what the user says comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    Text(String),
-    /// Lines of a file, at least one, asked in turn.
-    Lines(Vec<String>),
+    Written(Scripts),
     /// Common English words, about one token each in the tokenizers in use.
     Synthetic(Length),
 }
@@ -97,26 +104,13 @@ impl Cache {
     }
 }
 
-/// The messages of one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    pub system: Option<String>,
-    pub user: String,
-    /// For APIs that can be told not to use their prefix cache.
-    pub cache: Cache,
-}
-
 impl Prompt {
-    /// The question of request `number` of its probe. `seed` makes it new where the cache is to be busted.
-    pub fn question(&self, number: u64, seed: u64) -> Question {
+    /// What is asked after `number` other conversations. `seed` makes it new where the cache is to be busted.
+    pub fn begin(&self, number: u64, seed: u64) -> Conversation {
         let busting = self.cache == Cache::Bust;
-        let mut system = self.system.clone();
-        let mut user = match &self.source {
-            Source::Text(text) => text.clone(),
-            Source::Lines(lines) => {
-                let at = usize::try_from(number % lines.len().max(1) as u64).unwrap_or(0);
-                lines.get(at).cloned().unwrap_or_default()
-            }
+        let begin = |script: &Script| Conversation::begin(script, self.system.as_ref(), self.cache);
+        let mut conversation = match &self.source {
+            Source::Written(scripts) => begin(scripts.get(number)),
             Source::Synthetic(length) => {
                 let mut random = fastrand::Rng::with_seed(seed);
                 let count = length.draw(&mut random);
@@ -126,18 +120,21 @@ impl Prompt {
                 } else {
                     fastrand::Rng::with_seed(0)
                 };
-                words(count, &mut random)
+                begin(&Script::of_text(words(count, &mut random)))
             }
         };
-        let fresh_from_the_start = matches!(self.source, Source::Synthetic(_)) && system.is_none();
+        let fresh_from_the_start = matches!(self.source, Source::Synthetic(_)) && self.system.is_none();
         if busting && !fresh_from_the_start {
-            let beginning = system.as_mut().unwrap_or(&mut user);
-            beginning.insert_str(0, &format!("[{:08x}] ", seed >> 32 ^ seed & 0xffff_ffff));
+            conversation.mark(&format!("[{:08x}] ", seed >> 32 ^ seed & 0xffff_ffff));
         }
-        Question {
-            system,
-            user,
-            cache: self.cache,
+        conversation
+    }
+
+    /// How many turns a conversation has at most.
+    pub fn most_turns(&self) -> u32 {
+        match &self.source {
+            Source::Written(scripts) => scripts.most_turns(),
+            Source::Synthetic(_) => 1,
         }
     }
 }
@@ -167,6 +164,15 @@ const WORDS: &[&str] = &[
 mod tests {
     use super::*;
 
+    /// What the user says in a question that has nothing else.
+    fn user(question: &Question) -> &str {
+        let [message] = question.messages.as_slice() else {
+            panic!("{question:?}")
+        };
+        assert_eq!(message.role, Role::User);
+        &message.content
+    }
+
     fn prompt(source: Source, system: Option<&str>, cache: Cache) -> Prompt {
         Prompt {
             source,
@@ -178,44 +184,47 @@ mod tests {
     #[test]
     fn busting_changes_the_very_beginning() {
         for source in [
-            Source::Text("Why?".into()),
+            Source::Written(Scripts::only(Script::of_text("Why?"))),
             Source::Synthetic(Length::Fixed(Tokens(16))),
         ] {
             let prompt = prompt(source, None, Cache::Bust);
-            let (one, other) = (prompt.question(0, 1).user, prompt.question(0, u64::MAX / 3).user);
-            assert_ne!(one.get(..12), other.get(..12));
+            let (one, other) = (
+                prompt.begin(0, 1).question,
+                prompt.begin(0, u64::MAX / 3).question,
+            );
+            assert_ne!(user(&one).get(..12), user(&other).get(..12));
         }
         let prompt = prompt(
             Source::Synthetic(Length::Fixed(Tokens(4))),
             Some("Be brief."),
             Cache::Bust,
         );
-        let question = prompt.question(0, 0xabcd_0000_0000);
+        let question = prompt.begin(0, 0xabcd_0000_0000).question;
         assert_eq!(question.system.as_deref(), Some("[0000abcd] Be brief."));
     }
 
     #[test]
     fn sharing_repeats_itself() {
         for source in [
-            Source::Text("Why?".into()),
+            Source::Written(Scripts::only(Script::of_text("Why?"))),
             Source::Synthetic(Length::Fixed(Tokens(16))),
         ] {
             let prompt = prompt(source, Some("Be brief."), Cache::Share);
-            assert_eq!(prompt.question(0, 1), prompt.question(0, 2));
+            assert_eq!(prompt.begin(0, 1).question, prompt.begin(0, 2).question);
         }
     }
 
     #[test]
     fn synthetic_prompts_have_as_many_words_as_tokens() {
         let prompt = prompt(Source::Synthetic(Length::Fixed(Tokens(300))), None, Cache::Bust);
-        assert_eq!(prompt.question(3, 99).user.split(' ').count(), 300);
+        assert_eq!(user(&prompt.begin(3, 99).question).split(' ').count(), 300);
     }
 
     #[test]
     fn lengths_are_drawn_as_told() {
         let drawn = |length: Length| -> Vec<u64> {
             let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-            let of = |seed| prompt.question(0, seed).user.split(' ').count() as u64;
+            let of = |seed| user(&prompt.begin(0, seed).question).split(' ').count() as u64;
             (0..4000).map(of).collect()
         };
         let mean = |drawn: &[u64]| drawn.iter().sum::<u64>() as f64 / drawn.len() as f64;
@@ -250,15 +259,20 @@ mod tests {
     fn shared_prompts_of_different_lengths_begin_alike() {
         let length = Length::Uniform(Tokens(20), Tokens(40));
         let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-        let (one, other) = (prompt.question(0, 1).user, prompt.question(0, 2).user);
+        let (one, other) = (prompt.begin(0, 1).question, prompt.begin(0, 2).question);
+        let (one, other) = (user(&one), user(&other));
         assert_ne!(one, other);
-        assert!(one.starts_with(&other) || other.starts_with(&one));
+        assert!(one.starts_with(other) || other.starts_with(one));
     }
 
     #[test]
     fn lines_are_asked_in_turn() {
-        let prompt = prompt(Source::Lines(vec!["a".into(), "b".into()]), None, Cache::Share);
-        let asked: Vec<_> = (0..3).map(|n| prompt.question(n, 0).user).collect();
+        let scripts = ["a", "b"].map(|text| (Script::of_text(text), 1.0)).into();
+        let source = Source::Written(Scripts::weighted(scripts).unwrap());
+        let prompt = prompt(source, None, Cache::Share);
+        let asked: Vec<_> = (0..3)
+            .map(|n| user(&prompt.begin(n, 0).question).to_owned())
+            .collect();
         assert_eq!(asked, ["a", "b", "a"]);
     }
 }

@@ -25,8 +25,8 @@ use crate::{
     client::ClientError,
     clock::unix_now,
     config::plan::{Plan, Probe, Target},
-    prompt::{Prompt, Source},
-    units::Name,
+    prompt::{Prompt, Script, Source},
+    units::{Name, Tokens},
 };
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -205,7 +205,7 @@ impl Protection {
             target: Arc::clone(target),
             guard: Arc::clone(guard),
             purses: self.purses.iter().filter(draws_on).cloned().collect(),
-            longest_prompt: AtomicU64::new(guess(&probe.prompt)),
+            longest_prompt: AtomicU64::new(guess(&probe.prompt, probe.max_tokens)),
         };
         let round = guarded.most(probe.requests_of_a_round());
         for purse in &guarded.purses {
@@ -215,13 +215,17 @@ impl Protection {
     }
 }
 
-/// Tokens of a prompt, before a server has counted any: letters by three are more than most tokenizers make.
-fn guess(prompt: &Prompt) -> u64 {
-    let system = prompt.system.as_ref().map_or(0, String::len);
-    let letters = |text: &String| (text.len() + system) as u64 / 3;
+/// Tokens of the longest prompt, before a server has counted any: letters by three are more than most tokenizers make.
+fn guess(prompt: &Prompt, max_tokens: Tokens) -> u64 {
+    let letters = |bytes: usize, system: Option<&String>| (bytes + system.map_or(0, String::len)) as u64 / 3;
+    let system = prompt.system.as_ref();
+    let of_script = |script: &Script| {
+        // The last turn has all that was said and answered before it.
+        let answers = (script.turns.len() as u64).saturating_sub(1);
+        letters(script.bytes(), script.system.as_ref().or(system)) + answers * max_tokens.0
+    };
     match &prompt.source {
-        Source::Text(text) => letters(text),
-        Source::Lines(lines) => lines.iter().map(letters).max().unwrap_or(0),
-        Source::Synthetic(length) => length.most().0 + system as u64 / 3,
+        Source::Written(scripts) => scripts.iter().map(of_script).max().unwrap_or(0),
+        Source::Synthetic(length) => length.most().0 + letters(0, system),
     }
 }

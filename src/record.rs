@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::{
     identity::RequestId,
     outcome::{Failure, Invalid, Outcome},
+    prompt::Asked,
     tape::Tape,
     timeline::Timeline,
     units::{Seconds, Tokens},
@@ -45,6 +46,8 @@ pub struct Record {
     pub number: u32,
     /// What the endpoint was told that the request is called; unknown in old recordings.
     pub id: Option<RequestId>,
+    /// Which prompt it asks.
+    pub asked: Asked,
     /// Warm-up requests count only for tokens and cost.
     pub warmup: bool,
     pub timeline: Timeline,
@@ -87,6 +90,7 @@ impl Record {
         Self {
             number,
             id: None,
+            asked: Asked::default(),
             warmup,
             timeline: Timeline::new(intended),
             outcome: Outcome::Invalid(Invalid::Cancelled),

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::waits::Waits;
 use crate::{
+    backoff::{Admission, takes_requests},
     baseline::Baselines,
     burst::Burst,
     capacity::Capacity,
@@ -31,9 +32,9 @@ use crate::{
     lag::Lag,
     load::{Load, is_lost},
     metrics::SeriesMetrics,
-    outcome::{Outcome, Skip},
+    outcome::Skip,
     pause::PauseSwitch,
-    protection::{Admitted, Brake, Guarded, Spending},
+    protection::{Brake, Guarded, Spending},
     request::Endpoint,
     rhythm::Replica,
     summary::{Judged, Summary},
@@ -95,7 +96,7 @@ pub struct Runner {
     pub guarded: Guarded,
     /// What is usual for each series.
     pub baselines: Baselines,
-    /// Requests so far.
+    /// Conversations so far: a request each, unless it is a later turn of one.
     pub asked: AtomicU64,
     pub lag: Lag,
     /// The runtime whose threads may look into answers.
@@ -145,51 +146,71 @@ impl Runner {
         cancel: &CancellationToken,
     ) {
         let mut due = due;
-        let admitted = self.guarded.admit(&self.blocking).await;
-        self.tell_all(|| What::Stretched(self.guarded.stretch()));
-        let Admitted {
-            on_trial,
-            mut spending,
-        } = match admitted {
-            Ok(admitted) => admitted,
+        match self.guarded.admit(&self.blocking).await {
+            Ok(Admission::Trial) => {
+                if let Err(skip) = self.trial(due, waits, cancel).await {
+                    return self.skip_round(skip, 1);
+                }
+            }
+            Ok(_) => {}
             Err(skip) => return self.skip_round(skip, 1),
-        };
-        if on_trial && !self.trial(&mut spending, cancel).await {
-            return self.skip_round(Skip::Backoff, 1);
         }
+        let spending = self.guarded.round();
+        self.tell_all(|| What::Stretched(self.guarded.stretch()));
+        let Some(mut spending) = spending else {
+            return self.skip_round(Skip::Budget, 1);
+        };
         if let (Some(bounds), Some(step)) = (self.probe.capacity, self.steps.first()) {
             return self.search(step, bounds, due, &mut spending, waits, cancel).await;
         }
         let mut lowest = None;
-        // Whether the rule of the ladder stops it here.
-        let mut stopped = false;
+        // Why the steps that are left are not run.
+        let mut stopped = None;
         for (number, step) in self.steps.iter().enumerate() {
-            if stopped {
-                self.tell(step, What::Skipped(Skip::Ladder, 1));
+            if number > 0 && stopped.is_none() {
+                due = self.settle(cancel).await;
+                let is_busy = self.guarded.is_busy(&self.blocking).await;
+                stopped = is_busy.then_some(Skip::ServerBusy);
+            }
+            if let Some(skip) = stopped {
+                self.tell(step, What::Skipped(skip, 1));
                 continue;
             }
-            if number > 0 {
-                due = self.settle(cancel).await;
-            }
             match self.places_for(step.series.step.load, due, waits, cancel).await {
-                Ok(_places) if self.guarded.is_left_alone() => {
-                    self.tell(step, What::Skipped(Skip::Backoff, 1));
-                }
                 Ok(_places) => {
+                    if let Some(skip) = self.forbids(waits) {
+                        self.tell(step, What::Skipped(skip, 1));
+                        continue;
+                    }
                     self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
                     let brake = Brake::new(self.probe.protect, cancel);
                     let burst = self.burst(step, &step.series, &brake, &mut spending, |_| ());
                     let mut summary = burst.await;
                     self.diagnose(step, &mut summary, &mut lowest, cancel);
                     let lost = |(goodput, stop)| is_lost(goodput, stop);
-                    stopped = summary.goodput.zip(self.probe.ladder_stop).is_some_and(lost);
+                    let is_lost = summary.goodput.zip(self.probe.ladder_stop).is_some_and(lost);
+                    // Where this load did harm, a higher one would.
+                    stopped = summary.cut_short.or(is_lost.then_some(Skip::Ladder));
                     self.tell(step, What::Ended(Arc::new(summary), cancel.is_cancelled()));
                 }
                 Err(skip) => {
                     self.tell(step, What::Skipped(skip, 1));
-                    stopped = self.probe.ladder_stop.is_some() && skip == Skip::InFlight;
+                    let stops = self.probe.ladder_stop.is_some() && skip == Skip::InFlight;
+                    stopped = stops.then_some(Skip::Ladder);
                 }
             }
+        }
+    }
+
+    /// Why a burst of a round that was let begin may not begin any more, after it has waited. Whoever asks by hand, and so
+    /// does not note its waits, may at any time of day.
+    fn forbids(&self, waits: Option<&Waits>) -> Option<Skip> {
+        if waits.is_some() && !self.probe.calendar.is_open(unix_now()) {
+            Some(Skip::Window)
+        } else if self.guarded.is_left_alone() {
+            Some(Skip::Backoff)
+        } else {
+            None
         }
     }
 
@@ -212,11 +233,21 @@ impl Runner {
         waits: Option<&Waits>,
         cancel: &CancellationToken,
     ) -> Result<OwnedSemaphorePermit, Skip> {
+        self.places_of(load.users(), due, waits, cancel).await
+    }
+
+    async fn places_of(
+        &self,
+        users: u32,
+        due: Instant,
+        waits: Option<&Waits>,
+        cancel: &CancellationToken,
+    ) -> Result<OwnedSemaphorePermit, Skip> {
         let until = waits.map(|waits| {
             waits.begin();
             due + self.probe.every
         });
-        let places = self.wait(&self.places, load.users(), until, Skip::InFlight, cancel);
+        let places = self.wait(&self.places, users, until, Skip::InFlight, cancel);
         let places = places.await;
         if let Some(waits) = waits {
             waits.end();
@@ -249,30 +280,48 @@ impl Runner {
         }
     }
 
-    /// One request, after the endpoint shed load; whether the burst may go on.
-    async fn trial(&self, spending: &mut Spending<'_>, cancel: &CancellationToken) -> bool {
-        let Some(step) = self.steps.first() else {
-            return false;
-        };
+    /// One request, after the endpoint shed load: whether it takes requests again, or why there is no round.
+    async fn trial(
+        &self,
+        due: Instant,
+        waits: Option<&Waits>,
+        cancel: &CancellationToken,
+    ) -> Result<(), Skip> {
+        let tried = self.try_one(due, waits, cancel).await;
+        self.guarded.trial_ended(tried.as_ref().ok());
+        let outcome = tried?.record.outcome;
+        match takes_requests(outcome) {
+            Some(true) => Ok(()),
+            Some(false) => Err(Skip::Backoff),
+            // Our own doing, most likely that it was cancelled.
+            None => Err(self.cancelled(cancel).unwrap_or(Skip::InFlight)),
+        }
+    }
+
+    /// The trial itself, or why it was not made.
+    async fn try_one(
+        &self,
+        due: Instant,
+        waits: Option<&Waits>,
+        cancel: &CancellationToken,
+    ) -> Result<Judged, Skip> {
+        let step = self.steps.first().ok_or(Skip::Backoff)?;
+        let mut spending = self.guarded.trial().ok_or(Skip::Budget)?;
         // A request of an open loop takes its place itself.
         let users = step.series.step.load.users().min(1);
-        let places = self.wait(&self.places, users, None, Skip::InFlight, cancel).await;
-        let judged = match places {
-            Ok(_places) => {
-                let burst = self.prepared(step, &step.series, Brake::new(None, cancel));
-                burst.try_one().await
-            }
-            Err(_) => None,
-        };
-        self.guarded.trial_ended(judged.as_ref());
-        let Some(judged) = judged else {
-            return false;
-        };
-        let succeeded = judged.record.outcome == Outcome::Ok;
+        let _place = self.places_of(users, due, waits, cancel).await?;
+        let burst = self.prepared(step, &step.series, Brake::new(None, cancel));
+        let judged = burst.try_one().await.ok_or(Skip::Backoff)?;
         spending.charge(&judged);
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.tell(step, What::Request(Box::new(judged)));
-        succeeded
+        self.count(&judged);
+        self.tell(step, What::Request(Box::new(judged.clone())));
+        Ok(judged)
+    }
+
+    /// What is asked next goes on after the conversations that were begun.
+    fn count(&self, judged: &Judged) {
+        let is_first = judged.record.asked.is_first_turn();
+        self.asked.fetch_add(is_first.into(), Ordering::Relaxed);
     }
 
     fn prepared(&self, step: &Watched, series: &Series, brake: Arc<Brake>) -> Burst {
@@ -299,7 +348,7 @@ impl Runner {
     ) -> Summary {
         let burst = self.prepared(step, series, Arc::clone(brake)).run(|judged| {
             spending.charge(&judged);
-            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.count(&judged);
             each(&judged);
             self.tell(step, What::Request(Box::new(judged)));
         });

@@ -129,6 +129,7 @@ const PURE: &[&str] = &[
     "random.rs",
     "quantile.rs",
     "prompt.rs",
+    "prompt/",
     "identity.rs",
     "expect.rs",
     "retry_after.rs",

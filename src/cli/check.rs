@@ -77,7 +77,7 @@ impl Cost {
         let output_tokens = requests * probe.max_tokens.0 as f64;
         let input_tokens = match probe.prompt.source {
             Source::Synthetic(length) => Some(requests * length.mean()),
-            Source::Text(_) | Source::Lines(_) => None,
+            Source::Written(_) => None,
         };
         let dollars = series
             .target

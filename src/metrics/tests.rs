@@ -17,7 +17,7 @@ use crate::{
     load::{Arrival, Load, Volume},
     measure::Measurement,
     outcome::{Failure, Invalid, Outcome, Skip},
-    prompt::{Cache, Prompt, Source},
+    prompt::{Cache, Prompt, Script, Scripts, Source},
     record::{ConnectionState, Record},
     slo::{ErrorBounds, Verdicts, judge},
     summary::{Judged, Summary, Tally},
@@ -77,7 +77,7 @@ fn edited(
         settle: Duration::ZERO,
         warmup: 0,
         prompt: Prompt {
-            source: Source::Text("Hello".into()),
+            source: Source::Written(Scripts::only(Script::of_text("Hello"))),
             system: None,
             cache: Cache::Bust,
         },

@@ -92,7 +92,9 @@ impl Guarded {
         let mut accounts: Vec<_> = self.purses.iter().map(|purse| lock(&purse.account)).collect();
         let fits = accounts.iter_mut().all(|account| account.affords(one, now));
         if fits {
-            accounts.iter_mut().for_each(|account| account.reserve(one));
+            for account in &mut accounts {
+                account.reserve(one);
+            }
         }
         drop(accounts);
         fits.then(|| Spending::new(self, one, one, false))
@@ -228,7 +230,9 @@ pub struct Spending<'a> {
 
 impl<'a> Spending<'a> {
     fn new(guarded: &'a Guarded, one: Amounts, reserved: Amounts, is_round: bool) -> Self {
-        guarded.purses.iter().for_each(|purse| purse.has_changed());
+        for purse in &guarded.purses {
+            purse.has_changed();
+        }
         Self {
             guarded,
             one,

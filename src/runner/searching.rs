@@ -41,8 +41,7 @@ impl Runner {
                 due = self.settle(cancel).await;
             }
             let places = self.places_for(load, due, waits, cancel).await;
-            let left_alone = self.guarded.is_left_alone().then_some(Skip::Backoff);
-            if let Some(skip) = places.as_ref().err().copied().or(left_alone) {
+            if let Some(skip) = places.as_ref().err().copied().or(self.forbids(waits)) {
                 if !has_begun {
                     return self.tell(step, What::Skipped(skip, 1));
                 }
@@ -106,7 +105,7 @@ impl Runner {
     }
 
     /// Why a cancelled burst was.
-    fn cancelled(&self, cancel: &CancellationToken) -> Option<Skip> {
+    pub(super) fn cancelled(&self, cancel: &CancellationToken) -> Option<Skip> {
         let skip = if self.drain.is_cancelled() {
             Skip::Drain
         } else {

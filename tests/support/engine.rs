@@ -21,7 +21,7 @@ use llm_probe_exporter::{
     lag::Lag,
     load::{Arrival, Load, Process, Rate, Volume},
     outcome::{Failure, Outcome},
-    prompt::{Cache, Length, Prompt, Source},
+    prompt::{Asked, Cache, Length, Prompt, Script, Scripts, Source},
     protection::Brake,
     record::Record,
     request::{Endpoint, Request},
@@ -122,15 +122,17 @@ pub(crate) fn endpoint_behind(target: &Target, gate: Gate) -> Arc<Endpoint> {
 
 pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) -> Request {
     let question = Prompt {
-        source: Source::Text("Why?".into()),
+        source: Source::Written(Scripts::only(Script::of_text("Why?"))),
         system: None,
         cache: Cache::Share,
     }
-    .question(0, 0);
+    .begin(0, 0)
+    .question;
     Request {
         number: 0,
         id: RequestId::new(fastrand::u128(..)),
         probe: Name::new("probe").unwrap(),
+        asked: Asked::default(),
         warmup: false,
         intended: Instant::now(),
         body: endpoint
@@ -138,6 +140,7 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
             .body(target, &question, Tokens(64), &Generation::default()),
         timeouts,
         keep_text: false,
+        hand_back: false,
         in_flight: Arc::default(),
     }
 }

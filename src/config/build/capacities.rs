@@ -66,7 +66,7 @@ pub(super) fn search(
         (Load::Users(_), None) => {
             Volume::Requests(item.requests.value().map_or(1, |requests| requests.get()))
         }
-        (Load::Rate(_), _) => loads::volume(&item.requests, &item.duration, lowest, of, item, report)?,
+        (Load::Rate(_), _) => loads::volume(&item.requests, &item.duration, (lowest, 1), of, item, report)?,
     };
     let raw = &given.value;
     let wished = Wished {
