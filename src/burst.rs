@@ -1,14 +1,14 @@
 //! One due burst → N concurrent requests → their records, measured and judged.
 
+mod closed;
 mod open;
 
 use std::{
     mem,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU32, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,11 +19,14 @@ use tokio::{
         mpsc::{UnboundedSender, unbounded_channel},
     },
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
-use self::open::{Unsent, Upcoming};
+use self::{
+    closed::{Loop, Ration},
+    open::{Unsent, Upcoming},
+};
 use crate::{
     answer::Examination,
     config::plan::{Series, Slo},
@@ -31,7 +34,7 @@ use crate::{
     lag::Lag,
     load::{Arrival, Volume},
     measure::Measurement,
-    outcome::{Outcome, Skip},
+    outcome::Skip,
     prompt::Conversation,
     protection::Brake,
     record::Record,
@@ -147,13 +150,11 @@ struct Shared {
     endpoint: Arc<Endpoint>,
     in_flight: Arc<AtomicI64>,
     asked_before: u64,
-    /// Conversations begun in this burst.
-    conversations: AtomicU32,
     warmup: bool,
     keep_text: bool,
     volume: Volume,
     begun: Instant,
-    started: AtomicU32,
+    closed: Loop,
     unsent: Unsent,
     brake: Arc<Brake>,
 }
@@ -174,19 +175,25 @@ impl Places {
             endpoint: Arc::clone(&burst.endpoint),
             in_flight: Arc::clone(&burst.in_flight),
             asked_before: burst.asked_before,
-            conversations: AtomicU32::new(first),
             warmup,
             keep_text: Examination::of(&burst.series).is_some(),
             volume,
             begun: Instant::now(),
-            started: AtomicU32::new(first),
+            closed: Loop::new(volume, first),
             unsent: Unsent::default(),
             brake: Arc::clone(&burst.brake),
         });
         let upcoming = Upcoming::of(burst, &shared);
         let mut tasks = JoinSet::new();
-        for ready in all_ready {
-            tasks.spawn(Arc::clone(&shared).keep_asking(Some(ready), deliver.clone()));
+        let with_ration = |ready: Ready| {
+            let turns = shared.turns_of(&ready.conversation);
+            let ration = Ration::of_user(ready.number, first, &shared, turns)?;
+            Some((ready, ration))
+        };
+        // All before the first user can take more.
+        let all_ready: Vec<_> = all_ready.into_iter().map(with_ration).collect();
+        for next in all_ready {
+            tasks.spawn(Arc::clone(&shared).keep_asking(next, deliver.clone()));
         }
         Self {
             upcoming,
@@ -203,7 +210,7 @@ impl Places {
         let all_started = if self.shared.is_open() {
             self.upcoming.is_none()
         } else {
-            let started = self.shared.started.load(Ordering::Relaxed);
+            let started = self.shared.closed.started.load(Ordering::Relaxed);
             (self.shared.volume.requests()).is_some_and(|planned| started >= planned)
         };
         !self.shared.warmup && all_started
@@ -270,41 +277,6 @@ impl Places {
 }
 
 impl Shared {
-    /// One user: the request that is prepared, then one after the other for as long as the volume allows, turn by
-    /// turn and conversation by conversation.
-    async fn keep_asking(self: Arc<Self>, mut prepared: Option<Ready>, deliver: UnboundedSender<Record>) {
-        // The first request is intended to start with the burst, each other one when the last one ended.
-        let mut intended = match &prepared {
-            Some(ready) if !self.warmup => {
-                let step = &self.series.step;
-                self.begun + step.arrival.start(ready.number, step.load.users())
-            }
-            Some(_) => self.begun,
-            None => Instant::now(),
-        };
-        // A timer that is due already may still take a millisecond.
-        if intended > Instant::now() {
-            sleep_until(intended).await;
-        }
-        let mut failures: u32 = 0;
-        let mut under_way = None;
-        loop {
-            let Some(ready) = prepared.take().or_else(|| self.prepare(under_way.take())) else {
-                return;
-            };
-            let request = self.request(&ready, intended);
-            let (outcome, answer) = request.run(&self.endpoint, deliver.clone()).await;
-            match outcome {
-                Outcome::Ok => failures = 0,
-                Outcome::Failed(_) | Outcome::Invalid(_) => failures += 1,
-            }
-            // Nobody goes on after a turn that failed.
-            under_way = answer.and_then(|answer| ready.conversation.answered(&answer));
-            sleep(self.volume.pause(failures)).await;
-            intended = Instant::now();
-        }
-    }
-
     fn request(&self, ready: &Ready, intended: Instant) -> Request {
         Request {
             number: ready.number,
@@ -316,28 +288,9 @@ impl Shared {
             body: ready.body.clone(),
             timeouts: self.series.probe.timeouts,
             keep_text: self.keep_text,
-            // A warm-up asks nothing but first turns.
-            hand_back: !self.warmup && ready.conversation.goes_on(),
+            hand_back: self.turns_of(&ready.conversation) > 1,
             in_flight: Arc::clone(&self.in_flight),
         }
-    }
-
-    /// The next turn of the conversation that is under way, or the first of another.
-    fn prepare(&self, under_way: Option<Conversation>) -> Option<Ready> {
-        if self.brake.is_eased() {
-            return None;
-        }
-        let elapsed: Duration = self.begun.elapsed();
-        let next = |started| self.volume.allows(started, elapsed).then_some(started + 1);
-        let number = self
-            .started
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .ok()?;
-        let conversation = under_way.unwrap_or_else(|| {
-            let begun_before = self.conversations.fetch_add(1, Ordering::Relaxed);
-            begun(&self.series, self.asked_before, begun_before)
-        });
-        Some(Ready::new(number, conversation, &self.series, &self.endpoint))
     }
 }
 

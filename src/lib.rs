@@ -8,7 +8,7 @@
 //! [`supervisor`] lets each probe's bursts become due at each of its targets ([`schedule`]), one at a time
 //! where they would measure one another: at a fixed rate, or by a [`rhythm`] of the wall clock ([`cron`], replicas),
 //! inside the windows of a [`calendar`], and while nobody holds them back ([`pause`]). A due [`burst`] of a certain
-//! shape ([`load`]) asks something ([`prompt`]) with N concurrent requests.
+//! shape ([`load`]) asks something ([`prompt`]) with N concurrent requests, or turn by turn with as many users.
 //!
 //! Before it begins, [`protection`] asks whether it may: whether it fits what its probe and its target may use in
 //! an hour or a day ([`budget`], by the bursts that a [`timetable`] says are still due), whether the target sheds load ([`backoff`]), whether the server says itself that

@@ -229,3 +229,39 @@ fn guess(prompt: &Prompt, max_tokens: Tokens) -> u64 {
         Source::Synthetic(length) => length.most().0 + letters(0, system),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::{Cache, Length, Scripts};
+
+    #[test]
+    fn the_longest_prompt_has_the_answers_of_earlier_turns() {
+        let guessed = |source, system: Option<&str>| {
+            let prompt = Prompt {
+                source,
+                system: system.map(str::to_owned),
+                cache: Cache::Bust,
+            };
+            guess(&prompt, Tokens(1000))
+        };
+        let turns = |turns: &[&str]| Script {
+            turns: turns.iter().map(ToString::to_string).collect(),
+            ..Script::default()
+        };
+        let written = |script| Source::Written(Scripts::only(script));
+        let own = Script {
+            system: Some("123456789".into()),
+            ..turns(&["abc"])
+        };
+        for (source, system, tokens) in [
+            (written(turns(&["abcdef"])), None, 2),
+            (written(turns(&["abcdef"])), Some("abc"), 3),
+            (written(own), Some("abc"), 4),
+            (written(turns(&["abc", "def", "ghi"])), None, 2003),
+            (Source::Synthetic(Length::Fixed(Tokens(5))), Some("abc"), 6),
+        ] {
+            assert_eq!(guessed(source.clone(), system), tokens, "{source:?}");
+        }
+    }
+}

@@ -126,6 +126,42 @@ async fn each_turn_carries_the_real_answers() {
     assert!(all.iter().all(|judged| judged.record.text.is_none()));
 }
 
+/// What one user is slow with is not asked by another: the last turns come from whom they belong to.
+#[tokio::test]
+async fn a_fast_user_leaves_the_others_their_turns() {
+    for (users, requests, expected) in [
+        (3, 9, [3, 3, 3]),
+        (3, 3, [3, 0, 0]),
+        (3, 8, [3, 3, 2]),
+        (2, 7, [3, 2, 2]),
+    ] {
+        let first = std::sync::atomic::AtomicBool::new(true);
+        let server = Server::start(move |request| {
+            let is_first = first.swap(false, std::sync::atomic::Ordering::Relaxed);
+            let slow = Script::sse().wait(ms(150)).token(&text_of_answer(request.number));
+            if is_first {
+                slow.ending()
+            } else {
+                answer(request.number)
+            }
+        });
+        let said = ["a", "b", "c"];
+        let asking = chat(target(server.address), &said, Cache::Bust);
+        let (_, summary) = fire(burst(asking, step(users, Volume::Requests(requests)))).await;
+        assert_eq!(
+            summary.successes,
+            u64::from(requests),
+            "{:?}",
+            summary.first_failure
+        );
+        assert_eq!(
+            follow(&server.served(), &said),
+            expected,
+            "{users} users, {requests} requests"
+        );
+    }
+}
+
 #[tokio::test]
 async fn answers_are_also_compared_with_what_is_expected() {
     let server = Server::start(|request| answer(request.number));

@@ -114,9 +114,11 @@ impl Conversation {
         }
     }
 
-    /// Whether another turn follows, so that somebody wants to know the answer to this one.
-    pub fn goes_on(&self) -> bool {
-        self.later.len() > 0
+    /// How many turns there still are, this one among them.
+    pub fn turns_left(&self) -> u32 {
+        u32::try_from(self.later.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1)
     }
 
     /// The next turn, when this one was answered with `answer`. `None` when it was the last one, and when the answer
@@ -177,7 +179,7 @@ mod tests {
         use Role::{Assistant, User};
         let first = begun(&["Where to?", "How?", "When?"]);
         assert_eq!(said(&first), [(User, "[1] Where to?")]);
-        assert!(first.question.is_dialogue && first.goes_on() && first.asked.is_first_turn());
+        assert!(first.question.is_dialogue && first.asked.is_first_turn());
         assert_eq!(
             (first.question.cache, first.asked.expects(Cache::Bust)),
             (Cache::Bust, Cache::Bust)
@@ -186,6 +188,7 @@ mod tests {
         let second = first.answered(&answer(" Rome.\n")).unwrap();
         let until_second = [(User, "[1] Where to?"), (Assistant, " Rome.\n"), (User, "How?")];
         assert_eq!(said(&second), until_second);
+        let second_left = second.turns_left();
         assert_eq!(second.asked.turn.get(), 2);
         assert_eq!(
             (second.question.cache, second.asked.expects(Cache::Bust)),
@@ -197,7 +200,7 @@ mod tests {
         assert_eq!(before, until_second);
         assert_eq!(asked, [(Assistant, "By train."), (User, "When?")]);
         assert_eq!(third.asked.name.as_ref().unwrap().as_str(), "trip");
-        assert!(!third.goes_on());
+        assert_eq!((second_left, third.turns_left()), (2, 1));
         assert!(third.answered(&answer("Soon.")).is_none());
     }
 
@@ -234,7 +237,7 @@ mod tests {
         let question = &conversation.question;
         assert_eq!(question.system.as_deref(), Some("[1] Be kind."));
         assert_eq!((question.messages.len(), question.is_dialogue), (3, true));
-        assert!(!conversation.goes_on());
+        assert_eq!(conversation.turns_left(), 1);
         assert_eq!(script.bytes(), 2 + 5 + 4);
     }
 }

@@ -59,7 +59,7 @@ impl Scripts {
 
     /// The one that comes after `number` others: in turn where all weigh the same, else spread as evenly as their
     /// weights allow, so that one that weighs less than a third never comes twice in a row.
-    pub fn get(&self, number: u64) -> &Script {
+    pub(super) fn get(&self, number: u64) -> &Script {
         let last = self.scripts.len() - 1;
         let at = if self.ends.is_empty() {
             usize::try_from(number % self.scripts.len() as u64).unwrap_or(last)

@@ -328,8 +328,8 @@ pub(super) fn volume(
             let (count, users) = (requests.value.get(), load.users());
             if count < users {
                 let what = format!("{of} sends {count} requests, too few to have {users} under way at once");
-                let mend =
-                    format!("write `requests: {users}` or more, or leave it out: it is the concurrency then");
+                let usual = users.saturating_mul(turns);
+                let mend = format!("write `requests: {users}` or more, or leave it out: it is {usual} then");
                 report.problem(requests.id, what, mend);
             }
             if matches!(load, Load::Rate(_)) && f64::from(count) > MOST_REQUESTS {
