@@ -1,7 +1,7 @@
 //! The books of a running exporter: each event becomes metrics, a line of the log, and a row of the page.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -43,7 +43,8 @@ pub struct Row {
     /// Of a probe that searches for the capacity: what its last burst found.
     pub searched: Option<LastSearch>,
     pub bursts: u64,
-    pub skipped: u64,
+    /// Bursts that were due and not fired.
+    pub skipped: BTreeMap<Skip, u64>,
     /// Why the burst that was due last was not fired; `None`: it was.
     pub held_back: Option<Skip>,
     /// By how much budgets stretch the interval, at least 1.
@@ -161,7 +162,7 @@ impl Row {
             last: None,
             searched: None,
             bursts: 0,
-            skipped: 0,
+            skipped: BTreeMap::new(),
             held_back: None,
             stretch: 1.0,
         }
@@ -212,7 +213,7 @@ impl Row {
                 });
             }
             What::Skipped(skip, bursts) => {
-                self.skipped += u64::from(*bursts);
+                *self.skipped.entry(*skip).or_default() += u64::from(*bursts);
                 self.held_back = Some(*skip);
             }
             What::Stretched(stretch) => self.stretch = *stretch,

@@ -32,6 +32,14 @@ impl Unit {
         Self::Dollars,
     ];
 
+    /// An amount of it, as people write it.
+    pub fn shown(self, amount: f64) -> String {
+        match self {
+            Self::Dollars => format!("{amount:.6}"),
+            Self::Requests | Self::InputTokens | Self::OutputTokens => format!("{amount:.0}"),
+        }
+    }
+
     /// The value of the label `unit`, and the key in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -130,6 +130,23 @@ impl Prompt {
         conversation
     }
 
+    /// Tokens of the longest prompt, as far as that can be said before a server has counted any: letters by three are more
+    /// than most tokenizers make. An answer has up to `max_tokens`.
+    pub fn most_tokens(&self, max_tokens: Tokens) -> u64 {
+        let letters =
+            |bytes: usize, system: Option<&String>| (bytes + system.map_or(0, String::len)) as u64 / 3;
+        let system = self.system.as_ref();
+        let of_script = |script: &Script| {
+            // The last turn has all that was said and answered before it.
+            let answers = (script.turns.len() as u64).saturating_sub(1);
+            letters(script.bytes(), script.system.as_ref().or(system)) + answers * max_tokens.0
+        };
+        match &self.source {
+            Source::Written(scripts) => scripts.iter().map(of_script).max().unwrap_or(0),
+            Source::Synthetic(length) => length.most().0 + letters(0, system),
+        }
+    }
+
     /// How many turns a conversation has at most.
     pub fn most_turns(&self) -> u32 {
         match &self.source {
@@ -274,5 +291,35 @@ mod tests {
             .map(|n| user(&prompt.begin(n, 0).question).to_owned())
             .collect();
         assert_eq!(asked, ["a", "b", "a"]);
+    }
+
+    #[test]
+    fn the_longest_prompt_has_the_answers_of_earlier_turns() {
+        let guessed = |source, system: Option<&str>| {
+            let prompt = Prompt {
+                source,
+                system: system.map(str::to_owned),
+                cache: Cache::Bust,
+            };
+            prompt.most_tokens(Tokens(1000))
+        };
+        let turns = |turns: &[&str]| Script {
+            turns: turns.iter().map(ToString::to_string).collect(),
+            ..Script::default()
+        };
+        let written = |script| Source::Written(Scripts::only(script));
+        let own = Script {
+            system: Some("123456789".into()),
+            ..turns(&["abc"])
+        };
+        for (source, system, tokens) in [
+            (written(turns(&["abcdef"])), None, 2),
+            (written(turns(&["abcdef"])), Some("abc"), 3),
+            (written(own), Some("abc"), 4),
+            (written(turns(&["abc", "def", "ghi"])), None, 2003),
+            (Source::Synthetic(Length::Fixed(Tokens(5))), Some("abc"), 6),
+        ] {
+            assert_eq!(guessed(source.clone(), system), tokens, "{source:?}");
+        }
     }
 }

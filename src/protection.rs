@@ -25,8 +25,7 @@ use crate::{
     client::ClientError,
     clock::unix_now,
     config::plan::{Plan, Probe, Target},
-    prompt::{Prompt, Script, Source},
-    units::{Name, Tokens},
+    units::Name,
 };
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -205,63 +204,12 @@ impl Protection {
             target: Arc::clone(target),
             guard: Arc::clone(guard),
             purses: self.purses.iter().filter(draws_on).cloned().collect(),
-            longest_prompt: AtomicU64::new(guess(&probe.prompt, probe.max_tokens)),
+            longest_prompt: AtomicU64::new(probe.prompt.most_tokens(probe.max_tokens)),
         };
         let round = guarded.most(probe.requests_of_a_round());
         for purse in &guarded.purses {
             lock(&purse.account).join(id, probe.timetable(self.replicas), round);
         }
         Some(guarded)
-    }
-}
-
-/// Tokens of the longest prompt, before a server has counted any: letters by three are more than most tokenizers make.
-fn guess(prompt: &Prompt, max_tokens: Tokens) -> u64 {
-    let letters = |bytes: usize, system: Option<&String>| (bytes + system.map_or(0, String::len)) as u64 / 3;
-    let system = prompt.system.as_ref();
-    let of_script = |script: &Script| {
-        // The last turn has all that was said and answered before it.
-        let answers = (script.turns.len() as u64).saturating_sub(1);
-        letters(script.bytes(), script.system.as_ref().or(system)) + answers * max_tokens.0
-    };
-    match &prompt.source {
-        Source::Written(scripts) => scripts.iter().map(of_script).max().unwrap_or(0),
-        Source::Synthetic(length) => length.most().0 + letters(0, system),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::prompt::{Cache, Length, Scripts};
-
-    #[test]
-    fn the_longest_prompt_has_the_answers_of_earlier_turns() {
-        let guessed = |source, system: Option<&str>| {
-            let prompt = Prompt {
-                source,
-                system: system.map(str::to_owned),
-                cache: Cache::Bust,
-            };
-            guess(&prompt, Tokens(1000))
-        };
-        let turns = |turns: &[&str]| Script {
-            turns: turns.iter().map(ToString::to_string).collect(),
-            ..Script::default()
-        };
-        let written = |script| Source::Written(Scripts::only(script));
-        let own = Script {
-            system: Some("123456789".into()),
-            ..turns(&["abc"])
-        };
-        for (source, system, tokens) in [
-            (written(turns(&["abcdef"])), None, 2),
-            (written(turns(&["abcdef"])), Some("abc"), 3),
-            (written(own), Some("abc"), 4),
-            (written(turns(&["abc", "def", "ghi"])), None, 2003),
-            (Source::Synthetic(Length::Fixed(Tokens(5))), Some("abc"), 6),
-        ] {
-            assert_eq!(guessed(source.clone(), system), tokens, "{source:?}");
-        }
     }
 }

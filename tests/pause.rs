@@ -248,3 +248,32 @@ fn a_replica_that_there_is_not_is_a_usage_error() {
         assert!(said.contains(mend), "{said}");
     }
 }
+
+#[test]
+fn replicas_share_a_budget_or_say_that_a_burst_is_too_large() {
+    let simulator = Simulator::start(Settings::default());
+    let config = config(
+        simulator.address,
+        "  - { name: shared, every: 2s, concurrency: 3, max_tokens: 5, budget: { requests: 5, per: day } }\n",
+    );
+    let exporter = Exporter::start(&config, &[]);
+    assert!(
+        exporter
+            .get("/")
+            .body
+            .contains("Probe shared: 0 of 5 requests this day")
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, &config).unwrap();
+    let file = format!("--config.file={}", file.display());
+    let output = run(&[&file, "--replica.total=2", "--web.listen-address=127.0.0.1:0"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains(
+            "one burst of probe `shared` at target `target` may use more requests than each of 2 replicas"
+        ),
+        "{said}"
+    );
+}

@@ -324,7 +324,10 @@ fn a_trial_that_the_endpoint_answered_ends_the_back_off_whatever_the_budget_lets
 
 #[test]
 fn a_trial_that_is_paused_is_no_fault_of_the_endpoint() {
-    let simulator = Simulator::start(quick(&["status=429 retry-after=1 times=1", "stall@head times=1"]));
+    let simulator = Simulator::start(quick(&[
+        "status=429 retry-after=1 times=1",
+        "stall@head from=3s times=1",
+    ]));
     let name = soon("held");
     let probe = format!("  - {{ name: {name}, every: 1s }}\n");
     let exporter = Exporter::start(

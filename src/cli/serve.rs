@@ -129,6 +129,7 @@ impl ServeArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let replica = self.replica()?;
         let plan = self.config.load()?;
+        fits(&plan, replica)?;
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
@@ -141,6 +142,7 @@ impl ServeArgs {
         }
         let file = self.config.config_file.clone();
         let source = Source {
+            replica,
             labels: plan.global().labels.clone(),
             config: self.config,
             limit: self.limit,
@@ -158,6 +160,14 @@ impl ServeArgs {
                 .await
         })?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Whether the bursts of the plan fit what this replica may use of their budgets.
+pub(super) fn fits(plan: &Plan, replica: Replica) -> Result<(), CliError> {
+    match plan.misfit(replica.total()) {
+        Some(misfit) => Err(CliError::usage(anyhow!("{misfit}"))),
+        None => Ok(()),
     }
 }
 
@@ -227,6 +237,10 @@ impl Exporter {
         let (storage, state) = opened.map_err(CliError::usage)?;
         self.supervisor.protection().borrow().restore(&state.budgets);
         self.baselines.restore(&state.baselines, unix_now());
+        for watched in self.supervisor.watched() {
+            let baseline = self.baselines.of(&watched.series.lasting_name());
+            watched.metrics.usual(&baseline);
+        }
         self.storage = Some((storage, state));
         Ok(())
     }

@@ -102,6 +102,28 @@ impl Plan {
         Ok(self)
     }
 
+    /// What does not fit where so many replicas share each budget: one burst would never be let begin.
+    pub fn misfit(&self, replicas: u32) -> Option<String> {
+        let of_probe = |probe: &Arc<Probe>| {
+            let input = probe.prompt.most_tokens(probe.max_tokens);
+            probe.targets.iter().find_map(|target| {
+                let most = probe.most(probe.requests_of_a_round(), input, target);
+                let budgets = [probe.budget, target.budget].into_iter().flatten();
+                let unit = budgets
+                    .map(|budget| budget.share(replicas))
+                    .find_map(|share| share.exceeded_by(&most))?;
+                Some(format!(
+                    "one burst of probe `{}` at target `{}` may use more {} than each of {replicas} replicas may of the budget; \
+                     raise the budget, or make the burst smaller",
+                    probe.name,
+                    target.name,
+                    unit.as_str()
+                ))
+            })
+        };
+        self.probes.iter().find_map(of_probe)
+    }
+
     /// Whether anything is counted that a restart must not reset.
     pub fn has_budgets(&self) -> bool {
         self.probes.iter().any(|probe| probe.budget.is_some())

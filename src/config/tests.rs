@@ -759,6 +759,12 @@ fn mistakes_in_protection() {
                 probe("budget: { input_tokens: 99, per: day }\nprompt: { tokens: 100 }"),
             ),
             (
+                "smaller than a prompt that is written",
+                probe(
+                    "budget: { input_tokens: 9, per: day }\nprompt: { text: As long as thirty-three letters are }",
+                ),
+            ),
+            (
                 "nobody knows the price",
                 probe("budget: { dollars: 1, per: day }"),
             ),

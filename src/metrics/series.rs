@@ -14,6 +14,7 @@ use super::{
     numbers::{Lags, Numbers},
 };
 use crate::{
+    baseline::Baseline,
     capacity::Capacity,
     config::plan::{Series, Target},
     outcome::{Outcome, Skip},
@@ -180,6 +181,11 @@ impl SeriesMetrics {
     pub fn burst_begun(&self, unix_now: f64, schedule_lag: Seconds) {
         lock(&self.entry.lags).schedule.observe(schedule_lag);
         lock(&self.entry.numbers).burst_begun(unix_now);
+    }
+
+    /// What is usual, as it was learned before a restart.
+    pub fn usual(&self, baseline: &Baseline) {
+        lock(&self.entry.numbers).baseline = (baseline.usual(), baseline.bursts());
     }
 
     /// All requests of a burst ended.

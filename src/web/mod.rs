@@ -206,7 +206,14 @@ async fn ready(State(App(app)): State<App>) -> (StatusCode, &'static str) {
 
 async fn status_page(State(App(app)): State<App>) -> Response {
     let life = *app.life.borrow();
-    let page = page::render(&app.board.rows(), life, &app.switch.pause.holds(), unix_now()).into_string();
+    let page = page::render(
+        &app.board.rows(),
+        &app.metrics.guarded(),
+        life,
+        &app.switch.pause.holds(),
+        unix_now(),
+    )
+    .into_string();
     let mut response = Response::new(Body::from(page));
     let headers = response.headers_mut();
     for (name, value) in [

@@ -5,14 +5,16 @@ use maud::{DOCTYPE, Markup, html};
 use super::Life;
 use crate::{
     board::{Row, State},
+    budget::{Budget, Unit},
     capacity::Capacity,
     outcome::Skip,
     pause::Holds,
+    protection::{Owner, Protection},
     summary::{Stats, Summary},
     units::Seconds,
 };
 
-pub(super) fn render(rows: &[Row], life: Life, holds: &Holds, now: f64) -> Markup {
+pub(super) fn render(rows: &[Row], protection: &Protection, life: Life, holds: &Holds, now: f64) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -40,6 +42,7 @@ pub(super) fn render(rows: &[Row], life: Life, holds: &Holds, now: f64) -> Marku
                         p role="status" { (life_in_words(life)) }
                     }
                     (table(rows, now))
+                    (protected(protection))
                 }
             }
         }
@@ -58,6 +61,44 @@ fn paused(holds: &Holds, now: f64) -> Markup {
             }
         }
     }
+}
+
+/// What is left of budgets, and which targets are left alone.
+fn protected(protection: &Protection) -> Markup {
+    html! {
+        @for guard in protection.guards() {
+            @if let Some(wait) = guard.backing_off() {
+                p class="paused" {
+                    strong { "Target " (guard.target.name) " sheds load." }
+                    " It is left alone for " (span(wait.as_secs_f64())) " more."
+                }
+            }
+        }
+        @if !protection.purses().is_empty() {
+            h2 { "Budgets" }
+            ul {
+                @for purse in protection.purses() {
+                    @let (budget, used) = purse.now();
+                    li {
+                        @match &purse.owner {
+                            Owner::Probe(name) => { "Probe " (name) ": " }
+                            Owner::Target(name) => { "Target " (name) ": " }
+                        }
+                        @for (at, (unit, limit)) in limits(&budget).enumerate() {
+                            @if at > 0 { ", " }
+                            (unit.shown(used.get(unit))) " of " (unit.shown(limit)) " " (unit.as_str())
+                        }
+                        " this " (budget.per.as_str())
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn limits(budget: &Budget) -> impl Iterator<Item = (Unit, f64)> + '_ {
+    let limited = |unit: &Unit| Some((*unit, budget.limit(*unit)?));
+    Unit::ALL.iter().filter_map(limited)
 }
 
 fn time_of_day(unix: f64) -> String {
@@ -158,9 +199,14 @@ fn table_row(row: &Row, now: f64) -> Markup {
             td { (failures(summary)) }
             td class="number" {
                 (row.bursts)
-                @if row.skipped > 0 { small { (row.skipped) " skipped" } }
+                @for (reason, bursts) in &row.skipped { small { (bursts) " skipped (" (reason) ")" } }
             }
-            td { @match ended { Some(ended) => { (span(now - ended)) " ago" }, None => "–" } }
+            td {
+                @match ended { Some(ended) => { (span(now - ended)) " ago" }, None => "–" }
+                @if let Some(slowest) = summary.and_then(|summary| summary.slowest_request) {
+                    small { "slowest request " code { (slowest) } }
+                }
+            }
             td { @match row.next_due { Some(due) => { "in " (span(due - now)) }, None => "–" } }
         }
     }
