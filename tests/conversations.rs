@@ -18,6 +18,7 @@ use llm_probe_exporter::{
     prompt::{Cache, Prompt, Script as Prompted, Scripts, Source},
     sim::Settings,
     summary::Judged,
+    units::Name,
 };
 use process::{Exporter, eventually, run};
 use serde_json::Value;
@@ -31,6 +32,7 @@ use support::{
 
 fn chat(target: Target, turns: &[&str], cache: Cache) -> Probe {
     let script = Prompted {
+        name: Some(Name::new("trip").unwrap()),
         turns: turns.iter().map(ToString::to_string).collect(),
         ..Prompted::default()
     };
@@ -193,6 +195,8 @@ async fn a_turn_that_fails_ends_the_conversation() {
         .filter(|judged| judged.record.outcome != Outcome::Ok)
         .collect();
     let failure = Outcome::Failed(Failure::ServerError);
+    let first = summary.first_failure.unwrap();
+    assert!(first.contains(", prompt trip): HTTP 500"), "{first}");
     assert!(
         failed.iter().all(|judged| judged.record.outcome == failure),
         "{failed:?}"
