@@ -1509,7 +1509,7 @@ fn hostile_files_are_answered_in_time() {
         let start = cpu_time();
         let answer = parse(&text, "probes.yaml", Path::new("."));
         assert!(!answer.unwrap_err().problems().is_empty());
-        let took = cpu_time() - start;
+        let took = cpu_time().saturating_sub(start);
         assert!(took < Duration::from_secs(10), "{took:?} for {text:.20}…");
     }
 }
