@@ -9,9 +9,10 @@ use super::*;
 use crate::{
     baseline::{Baseline, Medians},
     calendar::Calendar,
+    capacity::{Capacity, End},
     config::plan::{
-        Alert, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
-        TextMode, Timeouts, Withheld,
+        Alert, Bounds, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
+        TextMode, Timeouts, Wished, Withheld,
     },
     diagnose::diagnose,
     load::{Arrival, Load, Volume},
@@ -468,6 +469,78 @@ fn a_good_burst_counts_and_an_unjudged_one_does_not() {
             ("slo_good_bursts_total", &[], 1.0),
         ],
     );
+}
+
+/// A probe that searches, from one user up to eight.
+fn searching() -> Series {
+    let bounds = Bounds::new(Load::Users(1), Volume::Requests(1), 0, 64, Wished::default()).unwrap();
+    edited(("p", "t", 8), |probe, _, _| probe.capacity = Some(bounds))
+}
+
+fn found(meets: Option<u32>, misses: Option<u32>, ended: End) -> Arc<Capacity> {
+    Arc::new(Capacity {
+        meets: meets.map(Load::Users),
+        misses: misses.map(Load::Users),
+        ended,
+        confidence: Ratio::new(0.75),
+        requests: 40,
+        sentence: String::new(),
+        curve: Vec::new(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_is_exported_until_it_is_stale_and_counts_for_no_objective() {
+    let metrics = Metrics::new(&[]);
+    let series = searching();
+    let held = metrics.acquire(&series);
+    let of = |name: &str| {
+        let text = scrape(&metrics);
+        value(&text, &format!("llm_probe_capacity_{name}"), &["search"]).unwrap()
+    };
+    assert!(of("concurrency").is_nan() && of("found").is_nan());
+    for (capacity, concurrency, missed, is_found) in [
+        (found(Some(12), Some(13), End::Found), 12.0, 13.0, 1.0),
+        (found(Some(64), None, End::AtLeast), 64.0, f64::INFINITY, 0.0),
+        (found(None, Some(1), End::Nothing), 0.0, 1.0, 0.0),
+        (
+            found(Some(4), Some(8), End::Stopped(Skip::Backoff)),
+            4.0,
+            8.0,
+            0.0,
+        ),
+        // That one says nothing: what was known stays.
+        (found(Some(2), None, End::Stopped(Skip::Drain)), 4.0, 8.0, 0.0),
+    ] {
+        held.searched(&capacity, Instant::now());
+        let told = [of("concurrency"), of("missed_concurrency"), of("found")];
+        assert!(
+            told.iter()
+                .zip([concurrency, missed, is_found])
+                .all(|(told, right)| told.total_cmp(&right).is_eq()),
+            "{told:?}"
+        );
+    }
+    assert!((of("confidence_ratio") - 0.75).abs() < 1e-9);
+
+    held.request(&judged(&series, record(Outcome::Ok, 200, 3)), 1.0);
+    held.request(
+        &judged(&series, record(Outcome::Failed(Failure::Truncated), 200, 3)),
+        2.0,
+    );
+    held.withheld(Skip::Overlap, 3, 500);
+    let text = scrape(&metrics);
+    assert!(text.contains("llm_probe_requests_total{"), "{text}");
+    let judged = text
+        .lines()
+        .filter(|line| line.starts_with("llm_probe_slo_") && line.contains("_total{"));
+    assert!(
+        judged.clone().count() > 3 && judged.clone().all(|line| line.ends_with(" 0")),
+        "{text}"
+    );
+
+    tokio::time::advance(series.probe.every * 3 + Duration::from_millis(1)).await;
+    assert!(of("concurrency").is_nan());
 }
 
 #[tokio::test(start_paused = true)]
