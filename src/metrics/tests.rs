@@ -15,7 +15,7 @@ use crate::{
         TextMode, Timeouts, Wished, Withheld,
     },
     diagnose::diagnose,
-    load::{Arrival, Load, Volume},
+    load::{Arrival, Load, Rate, Volume},
     measure::Measurement,
     outcome::{Failure, Invalid, Outcome, Skip},
     prompt::{Cache, Prompt, Source},
@@ -471,10 +471,14 @@ fn a_good_burst_counts_and_an_unjudged_one_does_not() {
     );
 }
 
-/// A probe that searches, from one user up to eight.
-fn searching() -> Series {
-    let bounds = Bounds::new(Load::Users(1), Volume::Requests(1), 0, 64, Wished::default()).unwrap();
-    edited(("p", "t", 8), |probe, _, _| probe.capacity = Some(bounds))
+/// A probe that searches up to a load.
+fn searching(most: Load) -> Series {
+    let lowest = most.like(1.0).unwrap();
+    let bounds = Bounds::new(lowest, Volume::Requests(1), 0, 64, Wished::default()).unwrap();
+    edited(("p", "t", 8), |probe, _, step| {
+        probe.capacity = Some(bounds);
+        step.load = most;
+    })
 }
 
 fn found(meets: Option<u32>, misses: Option<u32>, ended: End) -> Arc<Capacity> {
@@ -492,7 +496,7 @@ fn found(meets: Option<u32>, misses: Option<u32>, ended: End) -> Arc<Capacity> {
 #[tokio::test(start_paused = true)]
 async fn a_search_is_exported_until_it_is_stale_and_counts_for_no_objective() {
     let metrics = Metrics::new(&[]);
-    let series = searching();
+    let series = searching(Load::Users(8));
     let held = metrics.acquire(&series);
     let of = |name: &str| {
         let text = scrape(&metrics);
@@ -686,7 +690,11 @@ async fn the_table_is_what_is_exported() {
     let metrics = Metrics::new(&["team".into()]);
     let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, budget: { requests: 9, per: day }, busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\n";
     let plan = crate::config::parse(guarded, "probes.yaml", std::path::Path::new("")).unwrap();
-    metrics.guarded_by(Protection::new(&plan, &tokio::runtime::Handle::current()).unwrap());
+    metrics.guarded_by(
+        Protection::default()
+            .next(&plan, &tokio::runtime::Handle::current())
+            .unwrap(),
+    );
     let held = exercise(&metrics, &rich("p", "t", 1));
     let mut last = Arc::unwrap_or_clone(burst(&held, &rich("p", "t", 1), [record(Outcome::Ok, 200, 11)]));
     let usual = Medians {
@@ -700,6 +708,18 @@ async fn the_table_is_what_is_exported() {
     }
     last.diagnosis = Some(diagnose(Load::Users(1), &last.observed, None, true, &baseline));
     held.burst_ended(&Arc::new(last), Instant::now());
+    let mut searches = Vec::new();
+    for load in [Load::Users(8), Load::Rate(Rate::new(8.0).unwrap())] {
+        let series = searching(load);
+        let searching = metrics.acquire(&series);
+        let capacity = Capacity {
+            meets: Some(load),
+            misses: Some(load),
+            ..Arc::unwrap_or_clone(found(None, None, End::Found))
+        };
+        searching.searched(&Arc::new(capacity), Instant::now());
+        searches.push(searching);
+    }
     let gathered = metrics.registry.gather();
     let names: Vec<_> = gathered
         .iter()
@@ -728,10 +748,11 @@ async fn the_table_is_what_is_exported() {
         };
         let expected: Vec<_> = scope.into_iter().chain(family.labels.iter().copied()).collect();
         for metric in exported.get_metric() {
+            let of_load = |name| if name == "rate" { "concurrency" } else { name };
             let labels: Vec<_> = metric
                 .get_label()
                 .iter()
-                .map(prometheus::proto::LabelPair::name)
+                .map(|label| of_load(label.name()))
                 .collect();
             assert_eq!(labels, expected, "{}", family.name);
             if let Kind::Histogram(bounds) = family.kind {
@@ -748,7 +769,7 @@ async fn the_table_is_what_is_exported() {
             }
         }
     }
-    drop(held);
+    drop((held, searches));
 }
 
 /// What `promtool check metrics` finds fault with.

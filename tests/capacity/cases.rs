@@ -170,9 +170,7 @@ pub(crate) struct Case {
 pub(crate) struct Found {
     /// The truth.
     pub(crate) knee: Load,
-    /// How far the truth may be missed: a twentieth, at least one user.
-    pub(crate) step: u32,
-    /// Searches that did not.
+    /// Searches that came within a twentieth of it, or one user.
     pub(crate) right: usize,
     pub(crate) least: Load,
     pub(crate) most: Load,
@@ -222,7 +220,6 @@ impl Case {
         };
         Found {
             knee,
-            step,
             right: loads()
                 .filter(|load| load.size().abs_diff(knee.size()) <= step)
                 .count(),

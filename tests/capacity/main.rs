@@ -30,10 +30,9 @@ fn the_true_knee_is_found() {
         let found = case.searched(1000..1020);
         assert!(
             found.right >= 19,
-            "{}: {} of 20 are within {} of {}: {} to {}, with {} requests",
+            "{}: {} of 20 are within a step of {}: {} to {}, with {} requests",
             case.name,
             found.right,
-            found.step,
             found.knee,
             found.least,
             found.most,
