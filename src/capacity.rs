@@ -163,13 +163,11 @@ impl Search {
     pub fn ended(&mut self, load: Load, burst: Burst) {
         self.spent += burst.sent;
         self.stopped = self.stopped.or(burst.cut_short.map(End::Stopped));
-        match self.tried.last_mut().filter(|tried| tried.load == load) {
-            Some(tried) => tried.add(burst),
-            None => {
-                let mut tried = Tried::new(load);
-                tried.add(burst);
-                self.tried.push(tried);
-            }
+        if self.tried.last().is_none_or(|tried| tried.load != load) {
+            self.tried.push(Tried::new(load));
+        }
+        if let Some(tried) = self.tried.last_mut() {
+            tried.add(burst);
         }
         let in_vain = self
             .tried
