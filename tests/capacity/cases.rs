@@ -56,7 +56,7 @@ impl World {
                 .map(|(number, at)| Reverse((at, number)))
                 .collect(),
         };
-        let mut next = coming.len() as u32;
+        let mut next = u32::try_from(coming.len()).unwrap();
         let mut submitted = BTreeMap::new();
         let mut burst = Burst::default();
         let (mut now, mut emitted, mut missed) = (Duration::ZERO, Vec::new(), 0);
