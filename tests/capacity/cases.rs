@@ -86,7 +86,7 @@ impl World {
             for token in &emitted {
                 let number = u32::try_from(token.id.0).unwrap();
                 if token.index == 0 {
-                    let ttft = now - submitted[&number];
+                    let ttft = now.saturating_sub(submitted[&number]);
                     burst.ttft.push(ttft.as_secs_f64());
                     burst.judged += 1;
                     if ttft <= self.ttft {
