@@ -8,7 +8,7 @@
 //! A load meets the objective when more than half of its bursts do, of at most [`Bounds::repeats`]: one request that
 //! was slow by chance then turns nothing. The bursts of a load end as soon as the others could not turn the verdict, and
 //! a burst sends no more requests once it cannot meet any more ([`can_meet`]). A burst is fired only where what is
-//! left of [`Bounds::requests`] suffices for a verdict.
+//! left of [`Bounds::requests`] suffices for a verdict. One of which nothing could be judged is fired again.
 //!
 //! Where an endpoint sheds load or fails so that a burst is cut short, its load is taken to miss the objective, and the
 //! search is over at once.
@@ -48,7 +48,7 @@ pub enum End {
     Nothing,
     /// What is left of the requests suffices for no further verdict.
     Requests,
-    /// A burst of which nothing could be judged.
+    /// Nothing could be judged in as many bursts of a load as are fired of one: our own lag, above all.
     NotJudged,
     /// No more could be sent.
     Stopped(Skip),
@@ -162,19 +162,18 @@ impl Search {
     /// A burst of `load` ended.
     pub fn ended(&mut self, load: Load, burst: Burst) {
         self.spent += burst.sent;
-        let end = match burst.cut_short {
-            Some(skip) => Some(End::Stopped(skip)),
-            None => burst.met.is_none().then_some(End::NotJudged),
-        };
-        self.stopped = self.stopped.or(end);
-        match self.tried.last_mut().filter(|tried| tried.load == load) {
-            Some(tried) => tried.add(burst),
-            None => {
-                let mut tried = Tried::new(load);
-                tried.add(burst);
-                self.tried.push(tried);
-            }
+        self.stopped = self.stopped.or(burst.cut_short.map(End::Stopped));
+        if self.tried.last().is_none_or(|tried| tried.load != load) {
+            self.tried.push(Tried::new(load));
         }
+        if let Some(tried) = self.tried.last_mut() {
+            tried.add(burst);
+        }
+        let in_vain = self
+            .tried
+            .last()
+            .is_some_and(|tried| tried.is_in_vain(&self.bounds));
+        self.stopped = self.stopped.or(in_vain.then_some(End::NotJudged));
     }
 
     /// No more can be sent.

@@ -26,7 +26,8 @@
 //! From instants come durations ([`measure`]), from durations and objectives verdicts ([`slo`]). A verdict
 //! that our own lateness ([`lag`]) could have turned is not given. The requests of a burst are summed up
 //! ([`summary`]), and compared with the lowest step of their round and with what is usual ([`baseline`]) it is said
-//! why they were slow ([`diagnose`]).
+//! why they were slow ([`diagnose`]). Where a probe searches for the highest load that meets its objective, what came of
+//! one burst decides on the next ([`capacity`]).
 //!
 //! The plan may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
 //!
@@ -44,7 +45,7 @@
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and the outside
 //!   crates that matter have their homes listed there.
 //! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
-//!   `budget`, `backoff`, `busy`, `diagnose`, `baseline` and the engine of `sim` hold no clock and do no I/O: instants
+//!   `budget`, `backoff`, `busy`, `diagnose`, `capacity`, `baseline` and the engine of `sim` hold no clock and do no I/O: instants
 //!   are passed in.
 //! - Measuring has a [`runtime`] of its own.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.

@@ -476,3 +476,56 @@ fn real_server_finds_what_was_said_in_its_cache() {
         assert!(cached > 100, "{api}: {cached}");
     }
 }
+
+/// On a machine that also does the serving, nobody knows how many users it bears; but what is said of it fits together.
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_capacity_lies_where_the_curve_says() {
+    for slots in [1, 4] {
+        let llama = Llama::start(0, slots);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("probes.yaml");
+        let config = format!("--config.file={}", file.display());
+        let once = |slo: &str, args: &[&str]| {
+            let probe = format!(
+                "{{ name: some, max_tokens: 24, warmup: 1, settle: 100ms, slo: {{ {slo}, objective: 90% }} }}"
+            );
+            let target = format!(
+                "{{ name: llama, url: 'http://127.0.0.1:{}/v1', api: openai_chat, model: smollm2, body: {{ ignore_eos: true }} }}",
+                llama.port
+            );
+            let text =
+                format!("targets: [{target}]\ndefaults: {{ prompt: {{ tokens: 24 }} }}\nprobes: [{probe}]\n");
+            fs::write(&file, text).unwrap();
+            let output = process::run(&[&["once", "--output=json", &config], args].concat());
+            let reports: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+                panic!("{error}: {}", String::from_utf8_lossy(&output.stderr));
+            });
+            (output.status.code(), reports[0].clone())
+        };
+        let (_, alone) = once("ttft: 1m", &[]);
+        // Several times what one user waits, so that one is borne and thirty-two that wait for one another are not.
+        let limit = (alone["request_duration"]["p50"].as_f64().unwrap() * 3000.0).ceil();
+        let args = ["--find-capacity", "--capacity.max=32", "--capacity.requests=300"];
+        let (code, found) = once(&format!("ttft: {limit}ms"), &args);
+        assert_eq!(code, Some(0), "{found}");
+        let ended = found["ended"].as_str().unwrap();
+        assert!(["found", "at_least", "requests"].contains(&ended), "{found}");
+        assert!(found["requests"].as_u64().unwrap() <= 300, "{found}");
+        let users = |value: &serde_json::Value| value["concurrency"].as_u64();
+        let meets = users(&found["meets"]).unwrap();
+        let misses = users(&found["misses"]).unwrap_or(u64::MAX);
+        assert!(meets < misses, "{found}");
+        for point in found["curve"].as_array().unwrap() {
+            let load = users(point).unwrap();
+            match point["met"].as_bool() {
+                Some(true) => assert!(load <= meets, "{found}"),
+                Some(false) => {
+                    assert!(load >= misses, "{found}");
+                    assert!(point["good"].as_u64() < point["judged"].as_u64(), "{found}");
+                }
+                None => assert_eq!(ended, "requests", "{found}"),
+            }
+        }
+    }
+}

@@ -37,6 +37,8 @@ pub(super) struct Tried {
     bursts: u32,
     met: u32,
     missed: u32,
+    /// Bursts of which nothing was judged.
+    unjudged: u32,
     /// The endpoint shed it, or failed.
     refused: bool,
     sent: u64,
@@ -77,6 +79,7 @@ impl Tried {
             bursts: 0,
             met: 0,
             missed: 0,
+            unjudged: 0,
             refused: false,
             sent: 0,
             judged: 0,
@@ -96,8 +99,9 @@ impl Tried {
                 self.cause = burst.cause.filter(|cause| *cause != Cause::None);
             }
             (Some(true), None | Some(Skip::Backoff)) => self.met += 1,
-            // It says nothing of the requests that were never sent, or nothing was judged.
-            (Some(_), Some(_)) | (None, _) => {}
+            // It says nothing of the requests that were never sent.
+            (Some(_), Some(_)) => {}
+            (None, _) => self.unjudged += 1,
         }
         self.sent += burst.sent;
         self.judged += burst.judged;
@@ -118,6 +122,11 @@ impl Tried {
     /// From so many on that missed, no majority meets any more.
     const fn enough_missed(bounds: &Bounds) -> u32 {
         bounds.repeats + 1 - bounds.majority()
+    }
+
+    /// Whether no more bursts are to be fired, although there is no verdict.
+    pub(super) const fn is_in_vain(&self, bounds: &Bounds) -> bool {
+        self.unjudged >= bounds.repeats
     }
 
     /// The fewest further bursts that make a verdict.

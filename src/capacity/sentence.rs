@@ -83,7 +83,7 @@ fn ending(capacity: &Capacity) -> Option<String> {
     Some(match capacity.ended {
         End::Found | End::AtLeast | End::Nothing => return None,
         End::Requests => "what is left of its requests suffices for no further verdict".to_owned(),
-        End::NotJudged => "over because nothing could be judged in a burst".to_owned(),
+        End::NotJudged => "over because nothing could be judged in several bursts".to_owned(),
         End::Stopped(Skip::Backoff) => "over at once because the endpoint shed load or failed".to_owned(),
         End::Stopped(skip) => format!("over early ({skip})"),
     })

@@ -210,7 +210,6 @@ fn what_is_not_the_endpoints_doing_is_no_verdict() {
             End::Stopped(Skip::ServerBusy),
         ),
         (None, Some(Skip::Drain), End::Stopped(Skip::Drain)),
-        (None, None, End::NotJudged),
     ] {
         let (found, fired) = run(bounds, |load| Burst {
             met,
@@ -327,4 +326,29 @@ fn wishes_that_cannot_be_met_name_their_key() {
     }
     let usual = Bounds::new(Load::Users(1), Volume::Requests(1), 0, 20, Wished::default()).unwrap();
     assert_eq!(usual.most, Load::Users(20), "no more than may be under way");
+}
+
+#[test]
+fn what_cannot_be_judged_is_fired_again() {
+    let bounds = bounds(wished(64.0, 10_000));
+    let unjudged = |load| Burst {
+        met: None,
+        judged: 0,
+        ..burst(&bounds, load, true)
+    };
+    let (found, fired) = run(bounds, unjudged);
+    assert_eq!(
+        (found.ended, fired.len(), found.is_known()),
+        (End::NotJudged, 3, false)
+    );
+    let mut turn = 0;
+    let (found, _) = run(bounds, |load| {
+        turn += 1;
+        if turn % 2 == 0 {
+            unjudged(load)
+        } else {
+            burst(&bounds, load, load.size() <= 13)
+        }
+    });
+    assert_eq!((found.ended, found.meets), (End::Found, Some(Load::Users(13))));
 }

@@ -36,8 +36,6 @@ use crate::{
 /// Goodput below the objective.
 const BELOW_OBJECTIVE: u8 = 3;
 
-const SEARCH: &str = "Search for the capacity";
-
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -94,19 +92,19 @@ pub(super) struct OnceArgs {
     /// Search for the highest load at which goodput meets the objective: users, from one on, or a rate, from that of a
     /// probe with `arrival: rate` on. The probe needs an `slo`. No load is more than twice one that met it; a search is
     /// over at once when the endpoint sheds load. What is left out below is as the probe's `capacity` says.
-    #[arg(long, conflicts_with_all = ["replay", "record"], help_heading = SEARCH)]
+    #[arg(long, conflicts_with_all = ["replay", "record"])]
     find_capacity: bool,
 
     /// The highest load that is tried: users [default: 64], or requests a second [default: 64 times the first]
-    #[arg(long = "capacity.max", value_name = "N", requires = "find_capacity", help_heading = SEARCH)]
+    #[arg(long = "capacity.max", value_name = "N", requires = "find_capacity")]
     capacity_max: Option<f64>,
 
     /// Most requests in all [default: 500]
-    #[arg(long = "capacity.requests", value_name = "N", requires = "find_capacity", help_heading = SEARCH)]
+    #[arg(long = "capacity.requests", value_name = "N", requires = "find_capacity")]
     capacity_requests: Option<u32>,
 
     /// Most bursts of a load, more than half of which are to meet the objective [default: 3]
-    #[arg(long = "capacity.repeats", value_name = "N", requires = "find_capacity", help_heading = SEARCH)]
+    #[arg(long = "capacity.repeats", value_name = "N", requires = "find_capacity")]
     capacity_repeats: Option<u32>,
 }
 

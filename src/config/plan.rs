@@ -389,6 +389,7 @@ impl Probe {
             calendar,
             jitter,
             steps,
+            capacity,
             ladder_stop,
             settle,
             warmup,
@@ -408,6 +409,7 @@ impl Probe {
             && *calendar == other.calendar
             && *jitter == other.jitter
             && *steps == other.steps
+            && *capacity == other.capacity
             && *ladder_stop == other.ladder_stop
             && *settle == other.settle
             && *warmup == other.warmup

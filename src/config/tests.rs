@@ -938,6 +938,73 @@ fn mistakes_in_ladders() {
 }
 
 #[test]
+fn mistakes_in_searches() {
+    let search = |keys: &str| probe(&format!("slo: {{ ttft: 1s }}\n{keys}"));
+    golden(
+        "searches",
+        &[
+            ("no slo", probe("capacity: {}")),
+            ("no mapping", search("capacity: 64")),
+            ("ladder", search("capacity: {}\nladder: [{ users: 1 }]")),
+            ("concurrency", search("capacity: {}\nconcurrency: 8")),
+            ("duration", search("capacity: {}\nduration: 1m")),
+            ("users as a key", search("capacity: { users: 64 }")),
+            ("no more than one user", search("capacity: { max: 1 }")),
+            ("half a user", search("capacity: { max: 2.5 }")),
+            ("more than may be under way", search("capacity: { max: 5000 }")),
+            ("too few requests", search("requests: 300\ncapacity: {}")),
+            ("too many requests", search("capacity: { requests: 2000000 }")),
+            ("too many repeats", search("capacity: { repeats: 1000 }")),
+            ("coarse", search("capacity: { resolution: 90% }")),
+            (
+                "a rate without an end",
+                search("arrival: { kind: rate, per_second: 2 }\ncapacity: {}"),
+            ),
+            (
+                "a rate no higher than the first",
+                search("requests: 30\narrival: { kind: rate, per_second: 2 }\ncapacity: { max: 2 }"),
+            ),
+            (
+                "more than the budget",
+                search("capacity: {}\nbudget: { requests: 400, per: day }"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn searches_arrive() {
+    let plan_of = |keys: &str| plan(&probe(&format!("slo: {{ ttft: 1s, alert: page }}\n{keys}")));
+    let users = plan_of("warmup: 1\ncapacity: { requests: 300 }");
+    let probe = &users.probes()[0];
+    let bounds = probe.capacity.unwrap();
+    assert_eq!((bounds.lowest, bounds.most), (Load::Users(1), Load::Users(64)));
+    assert_eq!((bounds.requests, bounds.repeats), (300, 3));
+    assert_eq!(
+        (bounds.cost(Load::Users(1)), bounds.cost(Load::Users(9))),
+        (2, 10)
+    );
+    // Warm-up is in the bound.
+    assert_eq!(probe.requests_of_a_round(), 300);
+    assert_eq!(probe.steps.len(), 1);
+    assert_eq!(probe.steps[0].slo.alert, Alert::None);
+
+    let rates = plan_of("duration: 10s\narrival: { kind: rate, per_second: 2 }\ncapacity: {}");
+    let bounds = rates.probes()[0].capacity.unwrap();
+    assert_eq!(bounds.most.to_string(), "128 requests/s");
+    assert_eq!((bounds.cost(bounds.lowest), bounds.cost(bounds.most)), (20, 1280));
+
+    // What the probe itself has of loads that exclude one another wins over what `defaults` have.
+    let inherited = |own: &str, defaults: &str| {
+        let text = with("every: 1m", &format!("slo: {{ ttft: 1s }}\n{own}"));
+        plan(&format!("{text}defaults: {{ {defaults} }}\n")).probes()[0].capacity
+    };
+    assert!(inherited("capacity: {}", "concurrency: 4").is_some());
+    assert!(inherited("concurrency: 4", "capacity: {}").is_none());
+    assert!(inherited("prompt: { tokens: 4 }", "capacity: {}").is_some());
+}
+
+#[test]
 fn mistakes_in_arrivals() {
     golden(
         "arrivals",

@@ -9,12 +9,13 @@ use super::*;
 use crate::{
     baseline::{Baseline, Medians},
     calendar::Calendar,
+    capacity::{Capacity, End},
     config::plan::{
-        Alert, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
-        TextMode, Timeouts, Withheld,
+        Alert, Bounds, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
+        TextMode, Timeouts, Wished, Withheld,
     },
     diagnose::diagnose,
-    load::{Arrival, Load, Volume},
+    load::{Arrival, Load, Rate, Volume},
     measure::Measurement,
     outcome::{Failure, Invalid, Outcome, Skip},
     prompt::{Cache, Prompt, Script, Scripts, Source},
@@ -469,6 +470,82 @@ fn a_good_burst_counts_and_an_unjudged_one_does_not() {
     );
 }
 
+/// A probe that searches up to a load.
+fn searching(most: Load) -> Series {
+    let lowest = most.like(1.0).unwrap();
+    let bounds = Bounds::new(lowest, Volume::Requests(1), 0, 64, Wished::default()).unwrap();
+    edited(("p", "t", 8), |probe, _, step| {
+        probe.capacity = Some(bounds);
+        step.load = most;
+    })
+}
+
+fn found(meets: Option<u32>, misses: Option<u32>, ended: End) -> Arc<Capacity> {
+    Arc::new(Capacity {
+        meets: meets.map(Load::Users),
+        misses: misses.map(Load::Users),
+        ended,
+        confidence: Ratio::new(0.75),
+        requests: 40,
+        sentence: String::new(),
+        curve: Vec::new(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_is_exported_until_it_is_stale_and_counts_for_no_objective() {
+    let metrics = Metrics::new(&[]);
+    let series = searching(Load::Users(8));
+    let held = metrics.acquire(&series);
+    let of = |name: &str| {
+        let text = scrape(&metrics);
+        value(&text, &format!("llm_probe_capacity_{name}"), &["search"]).unwrap()
+    };
+    assert!(of("concurrency").is_nan() && of("found").is_nan());
+    for (capacity, concurrency, missed, is_found) in [
+        (found(Some(12), Some(13), End::Found), 12.0, 13.0, 1.0),
+        (found(Some(64), None, End::AtLeast), 64.0, f64::INFINITY, 0.0),
+        (found(None, Some(1), End::Nothing), 0.0, 1.0, 0.0),
+        (
+            found(Some(4), Some(8), End::Stopped(Skip::Backoff)),
+            4.0,
+            8.0,
+            0.0,
+        ),
+        // That one says nothing: what was known stays.
+        (found(Some(2), None, End::Stopped(Skip::Drain)), 4.0, 8.0, 0.0),
+    ] {
+        held.searched(&capacity, Instant::now());
+        let told = [of("concurrency"), of("missed_concurrency"), of("found")];
+        assert!(
+            told.iter()
+                .zip([concurrency, missed, is_found])
+                .all(|(told, right)| told.total_cmp(&right).is_eq()),
+            "{told:?}"
+        );
+    }
+    assert!((of("confidence_ratio") - 0.75).abs() < 1e-9);
+
+    held.request(&judged(&series, record(Outcome::Ok, 200, 3)), 1.0);
+    held.request(
+        &judged(&series, record(Outcome::Failed(Failure::Truncated), 200, 3)),
+        2.0,
+    );
+    held.withheld(Skip::Overlap, 3, 500);
+    let text = scrape(&metrics);
+    assert!(text.contains("llm_probe_requests_total{"), "{text}");
+    let judged = text
+        .lines()
+        .filter(|line| line.starts_with("llm_probe_slo_") && line.contains("_total{"));
+    assert!(
+        judged.clone().count() > 3 && judged.clone().all(|line| line.ends_with(" 0")),
+        "{text}"
+    );
+
+    tokio::time::advance(series.probe.every * 3 + Duration::from_millis(1)).await;
+    assert!(of("concurrency").is_nan());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_last_burst_goes_stale_after_three_intervals() {
     let metrics = Metrics::new(&[]);
@@ -630,6 +707,18 @@ async fn the_table_is_what_is_exported() {
     }
     last.diagnosis = Some(diagnose(Load::Users(1), &last.observed, None, true, &baseline));
     held.burst_ended(&Arc::new(last), Instant::now());
+    let mut searches = Vec::new();
+    for load in [Load::Users(8), Load::Rate(Rate::new(8.0).unwrap())] {
+        let series = searching(load);
+        let searching = metrics.acquire(&series);
+        let capacity = Capacity {
+            meets: Some(load),
+            misses: Some(load),
+            ..Arc::unwrap_or_clone(found(None, None, End::Found))
+        };
+        searching.searched(&Arc::new(capacity), Instant::now());
+        searches.push(searching);
+    }
     let gathered = metrics.registry.gather();
     let names: Vec<_> = gathered
         .iter()
@@ -658,10 +747,11 @@ async fn the_table_is_what_is_exported() {
         };
         let expected: Vec<_> = scope.into_iter().chain(family.labels.iter().copied()).collect();
         for metric in exported.get_metric() {
+            let of_load = |name| if name == "rate" { "concurrency" } else { name };
             let labels: Vec<_> = metric
                 .get_label()
                 .iter()
-                .map(prometheus::proto::LabelPair::name)
+                .map(|label| of_load(label.name()))
                 .collect();
             assert_eq!(labels, expected, "{}", family.name);
             if let Kind::Histogram(bounds) = family.kind {
@@ -678,7 +768,7 @@ async fn the_table_is_what_is_exported() {
             }
         }
     }
-    drop(held);
+    drop((held, searches));
 }
 
 /// What `promtool check metrics` finds fault with.

@@ -100,7 +100,7 @@ impl Runner {
         burst.cut_short = brake.reason().or(self.cancelled(cancel)).or(shed);
         burst.met = summary.objective_met;
         (burst.judged, burst.good) = (summary.judged, summary.good);
-        burst.cause = Some(self.cause(load, &summary, lowest, bounds));
+        burst.cause = Some(cause(load, &summary, lowest, bounds));
         burst
     }
 
@@ -113,18 +113,18 @@ impl Runner {
         };
         cancel.is_cancelled().then_some(skip)
     }
+}
 
-    /// What made a burst slow, compared with the lowest load of this search.
-    fn cause(&self, load: Load, summary: &Summary, lowest: &mut Option<Lowest>, bounds: &Bounds) -> Cause {
-        let (observed, is_lowest) = (&summary.observed, load == bounds.lowest);
-        let of_lowest = lowest.as_ref().filter(|_| !is_lowest);
-        let diagnosis = diagnose(load, observed, of_lowest, is_lowest, &Baseline::default());
-        if is_lowest && observed.is_reference() {
-            *lowest = Some(Lowest {
-                load,
-                observed: observed.clone(),
-            });
-        }
-        diagnosis.cause
+/// What made a burst slow, compared with the lowest load of this search.
+fn cause(load: Load, summary: &Summary, lowest: &mut Option<Lowest>, bounds: &Bounds) -> Cause {
+    let (observed, is_lowest) = (&summary.observed, load == bounds.lowest);
+    let of_lowest = lowest.as_ref().filter(|_| !is_lowest);
+    let diagnosis = diagnose(load, observed, of_lowest, is_lowest, &Baseline::default());
+    if is_lowest && observed.is_reference() {
+        *lowest = Some(Lowest {
+            load,
+            observed: observed.clone(),
+        });
     }
+    diagnosis.cause
 }

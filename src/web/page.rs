@@ -143,9 +143,11 @@ fn table(rows: &[Row], now: f64) -> Markup {
 
 fn table_row(row: &Row, now: f64) -> Markup {
     let series = &row.watched.series;
-    let last = row.last.as_ref();
+    // The probe may have searched, or may not have, before a reload.
+    let is_search = series.probe.capacity.is_some();
+    let last = row.last.as_ref().filter(|_| !is_search);
     let summary = last.map(|last| &*last.summary);
-    let searched = row.searched.as_ref();
+    let searched = row.searched.as_ref().filter(|_| is_search);
     let (class, verdict) = match searched {
         Some(searched) => verdict_of_search(&searched.capacity),
         None => verdict(summary),
@@ -170,7 +172,7 @@ fn table_row(row: &Row, now: f64) -> Markup {
             th scope="row" { (series.probe.name) }
             td { (series.target.name) small { (series.target.model) } }
             td class="number" {
-                @if series.probe.capacity.is_some() { "up to " }
+                @if is_search { "up to " }
                 (series.step.load)
             }
             td {

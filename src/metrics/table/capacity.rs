@@ -78,7 +78,7 @@ pub(super) static FAMILIES: &[Family] = &[
         |of, rows| {
             of_last(of, rows, |capacity| {
                 Some(f64::from(u8::from(capacity.ended == End::Found)))
-            })
+            });
         },
     ),
     gauge(
