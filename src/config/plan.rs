@@ -401,18 +401,11 @@ pub struct Step {
 impl Step {
     /// How many requests a burst is to send: where it lasts for a time, at least one per user, or about so many at
     /// its rate.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the configuration bounds the product to a million"
-    )]
     pub fn planned_requests(&self) -> u64 {
         match (self.volume, self.load) {
             (Volume::Requests(requests), _) => requests.into(),
             (Volume::Lasting(_), Load::Users(users)) => users.into(),
-            (Volume::Lasting(duration), Load::Rate(rate)) => {
-                (duration.as_secs_f64() * rate.per_second()).ceil().max(1.0) as u64
-            }
+            (Volume::Lasting(duration), Load::Rate(rate)) => rate.requests_within(duration),
         }
     }
 }
