@@ -239,6 +239,7 @@ fn cause(
     if !is_compared {
         return (Cause::None, 0.0);
     }
+    // Seconds are never negative: what got shorter cost nothing.
     let longer = |this: Option<Seconds>, that: Option<Seconds>| match (this, that) {
         (Some(this), Some(that)) => (this - that).get(),
         _ => 0.0,
@@ -280,6 +281,8 @@ fn cause(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn medians(ttft: f64, itl: f64) -> Medians {
@@ -304,10 +307,10 @@ mod tests {
         }
     }
 
-    fn learned() -> Baseline {
+    fn learned_from(usual: Medians) -> Baseline {
         let mut baseline = Baseline::default();
         for _ in 0..20 {
-            baseline.learn(medians(0.2, 0.01), 1e9);
+            baseline.learn(usual, 1e9);
         }
         baseline
     }
@@ -368,7 +371,7 @@ mod tests {
             // Twice nothing is nothing.
             (medians(0.2, 0.000_01), Cause::None, 1.0, "ITL shorter"),
         ] {
-            let diagnosis = diagnose(Load::Users(1), &observed(burst), None, true, &learned());
+            let diagnosis = diagnose(Load::Users(1), &observed(burst), None, true, &learned_from(usual));
             assert_eq!(diagnosis.cause, cause, "{diagnosis:?}");
             assert!((diagnosis.confidence - confidence).abs() < 1e-6, "{diagnosis:?}");
             assert!(
@@ -395,10 +398,7 @@ mod tests {
             ..observed(medians(41.5, 0.01))
         };
         // That it is always so slow is no excuse.
-        let mut usual = Baseline::default();
-        for _ in 0..20 {
-            usual.learn(fifty.medians, 1e9);
-        }
+        let usual = learned_from(fifty.medians);
         let diagnosis = diagnose(Load::Users(50), &fifty, Some(&lowest), false, &usual);
         assert_eq!(
             diagnosis.sentence,
@@ -441,5 +441,52 @@ mod tests {
             diagnosis.sentence
         );
         assert_eq!(failing.lesson(), None);
+    }
+
+    /// What improved cost nothing.
+    #[test]
+    fn a_confidence_is_a_share() {
+        let connecting = |seconds, medians| Medians {
+            connecting: Some(Seconds::new(seconds)),
+            ..medians
+        };
+        for (usual, burst, cause, confidence) in [
+            (medians(0.2, 0.01), medians(2.0, 0.009), Cause::Queue, 1.0),
+            (medians(0.5, 0.01), medians(0.1, 0.016), Cause::Decode, 1.0),
+            // What was lost and what was won are the same.
+            (medians(1.0, 0.01), medians(0.37, 0.02), Cause::Decode, 1.0),
+            (
+                connecting(0.1, medians(0.5, 0.01)),
+                connecting(0.002, medians(1.0, 0.015)),
+                Cause::Queue,
+                0.5 / (0.5 + 0.315),
+            ),
+        ] {
+            let diagnosis = diagnose(Load::Users(1), &observed(burst), None, true, &learned_from(usual));
+            assert_eq!(diagnosis.cause, cause, "{diagnosis:?}");
+            assert!((diagnosis.confidence - confidence).abs() < 1e-9, "{diagnosis:?}");
+        }
+    }
+
+    fn any_medians() -> impl Strategy<Value = Medians> {
+        let seconds = || prop::option::of(prop_oneof![Just(0.0), 1e-6..100.0]);
+        (seconds(), seconds(), seconds(), seconds()).prop_map(
+            |(ttft, itl, connecting, tokens_per_arrival)| Medians {
+                ttft: ttft.map(Seconds::new),
+                itl: itl.map(Seconds::new),
+                connecting: connecting.map(Seconds::new),
+                tokens_per_arrival,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn no_confidence_leaves_its_bounds(usual in any_medians(), burst in any_medians(), intervals in 0.0..1e4) {
+            let lowest = Lowest { load: Load::Users(1), observed: observed(usual) };
+            let burst = Observed { intervals, ..observed(burst) };
+            let diagnosis = diagnose(Load::Users(2), &burst, Some(&lowest), false, &Baseline::default());
+            prop_assert!((0.0..=1.0).contains(&diagnosis.confidence), "{diagnosis:?}");
+        }
     }
 }
