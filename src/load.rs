@@ -192,6 +192,18 @@ impl Offsets {
             next: Duration::ZERO,
         }
     }
+
+    pub fn mean_gap(&self) -> Duration {
+        self.rate.offset(1)
+    }
+
+    /// How many there are in all when a burst sends so much.
+    pub fn count_in(self, volume: Volume) -> u64 {
+        match volume {
+            Volume::Requests(requests) => requests.into(),
+            Volume::Lasting(duration) => self.take_while(|offset| *offset < duration).count() as u64,
+        }
+    }
 }
 
 impl Iterator for Offsets {
@@ -386,10 +398,8 @@ mod tests {
             for lasts in [0.1, 0.7, 1.1, 60.0, 97.3] {
                 let (rate, lasts) = (Rate::new(per_second).unwrap(), Duration::from_secs_f64(lasts));
                 let offsets = Offsets::new(rate, Process::Constant, Rng::with_seed(1));
-                let volume = Volume::Lasting(lasts);
-                let started = offsets.take_while(|offset| volume.allows(0, *offset)).count();
                 assert_eq!(
-                    started as u64,
+                    offsets.count_in(Volume::Lasting(lasts)),
                     rate.requests_within(lasts),
                     "{per_second} {lasts:?}"
                 );

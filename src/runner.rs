@@ -5,6 +5,8 @@ mod firing;
 mod waits;
 
 use std::{
+    convert::Infallible,
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -237,7 +239,15 @@ impl Runner {
         let users = step.series.step.load.users().min(1);
         let places = self.wait(&self.places, users, None, Skip::InFlight, cancel).await;
         let judged = match places {
-            Ok(_places) => self.prepared(step, Brake::new(None, cancel)).try_one().await,
+            Ok(_places) => {
+                let brake = Brake::new(None);
+                let burst = self.prepared(step, Arc::clone(&brake));
+                tokio::select! {
+                    biased;
+                    never = self.pull(&brake, cancel) => match never {},
+                    judged = burst.try_one() => judged,
+                }
+            }
             Err(_) => None,
         };
         self.guarded.trial_ended(judged.as_ref());
@@ -272,7 +282,7 @@ impl Runner {
         cancel: &CancellationToken,
     ) -> Summary {
         self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
-        let brake = Brake::new(self.probe.protect, cancel);
+        let brake = Brake::new(self.probe.protect);
         let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
             spending.charge(&judged);
             self.asked.fetch_add(1, Ordering::Relaxed);
@@ -280,6 +290,7 @@ impl Runner {
         });
         let summary = tokio::select! {
             biased;
+            never = self.pull(&brake, cancel) => match never {},
             summary = burst => summary,
             never = self.guarded.watch(&self.blocking, &brake) => match never {},
         };
@@ -289,6 +300,14 @@ impl Runner {
             self.tell(step, What::RequestsSkipped(skip, requests));
         }
         summary
+    }
+
+    /// Pulls the brake once `cancel` is cancelled, by the kill switch or at the end of a drain; never returns.
+    async fn pull(&self, brake: &Brake, cancel: &CancellationToken) -> Infallible {
+        cancel.cancelled().await;
+        let is_over = self.abort.is_cancelled();
+        brake.pull(if is_over { Skip::Drain } else { Skip::Paused });
+        pending().await
     }
 
     /// Says why a burst was slow, and learns from it if it was a good one. `lowest` becomes what the lowest step showed.

@@ -16,26 +16,27 @@ use crate::{
 /// Ends a running burst: no more requests are sent, and those under way are cancelled.
 #[derive(Debug)]
 pub struct Brake {
-    token: CancellationToken,
+    pulled: CancellationToken,
     watch: Mutex<Watch>,
     reason: OnceLock<Skip>,
 }
 
 impl Brake {
-    /// Pulled by too many failures, or with `cancel`, and then for no reason.
-    pub fn new(protect: Option<Protect>, cancel: &CancellationToken) -> Arc<Self> {
+    /// Pulled by too many failures, as `protect` has it, if by nobody else.
+    pub fn new(protect: Option<Protect>) -> Arc<Self> {
         Arc::new(Self {
-            token: cancel.child_token(),
+            pulled: CancellationToken::new(),
             watch: Mutex::new(Watch::new(protect)),
             reason: OnceLock::new(),
         })
     }
 
-    pub fn token(&self) -> &CancellationToken {
-        &self.token
+    /// Returns once it is pulled.
+    pub async fn pulled(&self) {
+        self.pulled.cancelled().await;
     }
 
-    /// Why it was pulled to protect the endpoint.
+    /// Why it was pulled.
     pub fn reason(&self) -> Option<Skip> {
         self.reason.get().copied()
     }
@@ -47,10 +48,8 @@ impl Brake {
 
     /// The first reason stands.
     pub fn pull(&self, reason: Skip) {
-        if !self.token.is_cancelled() {
-            self.reason.get_or_init(|| reason);
-            self.token.cancel();
-        }
+        self.reason.get_or_init(|| reason);
+        self.pulled.cancel();
     }
 
     /// A request ended.
