@@ -48,6 +48,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 pub(super) const NOT_KEPT: &str =
     "budgets are kept in memory only, so that a restart resets them: name a directory with --storage.path";
 
+/// A file system that does not take the state in this time does not hold up the end.
+const LAST_SAVE: Duration = Duration::from_secs(5);
+
 /// How long running bursts may go on at the end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -268,10 +271,14 @@ impl Exporter {
         tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
         self.supervisor.drain(GRACE).await;
         drained.cancel();
-        if let Some(keeping) = keeping
-            && let Err(error) = keeping.await
-        {
-            tracing::error!(%error, "what was used last is not kept");
+        if let Some(keeping) = keeping {
+            match timeout(LAST_SAVE, keeping).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "what was used last is not kept"),
+                Err(_) => tracing::error!(
+                    "what was used last is not kept: the file system of --storage.path does not answer"
+                ),
+            }
         }
         // Nobody tells anything any more: what was told last is written down before the end.
         drop(self.supervisor);
