@@ -2,6 +2,7 @@
 //! one of its parts may rely on what is written beside the fields.
 
 mod generation;
+mod lasting;
 mod reach;
 mod slo;
 
@@ -455,18 +456,6 @@ impl Series {
     /// As [`Step::planned_requests`].
     pub fn planned_requests(&self) -> u64 {
         self.step.planned_requests()
-    }
-
-    /// What the series is called over restarts: what was learned of another model does not hold for this one.
-    pub fn lasting_name(&self) -> String {
-        // Unlike joined names these cannot be mistaken for one another.
-        serde_json::json!([
-            self.probe.name,
-            self.target.name,
-            self.target.model,
-            self.step.load.to_string()
-        ])
-        .to_string()
     }
 
     /// What identifies the series.
