@@ -127,6 +127,8 @@ pub struct Diagnosis {
     pub tokens_per_arrival: Option<f64>,
     /// Whether tokens arrive in clumps.
     pub coalesced: bool,
+    /// Whether that is the cause: something on the way holds them back, which it did not before.
+    pub held_back: bool,
     pub replicas: Option<Spread>,
 }
 
@@ -160,7 +162,11 @@ pub fn diagnose(
         .medians
         .tokens_per_arrival
         .is_some_and(|tokens| tokens >= CLUMP);
-    let (cause, confidence) = cause(burst, &reference, inflation, coalesced, compared_with.is_some());
+    let Found {
+        cause,
+        confidence,
+        held_back,
+    } = cause(burst, &reference, inflation, coalesced, compared_with.is_some());
     let (slots, slots_at_least) = match burst.slots {
         Slots::Known(staircase) => (Some(staircase), None),
         Slots::AtLeast(users) => (None, Some(users)),
@@ -182,6 +188,7 @@ pub fn diagnose(
         slots_at_least,
         tokens_per_arrival: burst.medians.tokens_per_arrival,
         coalesced,
+        held_back,
         replicas: burst.spread,
     };
     diagnosis.sentence = sentence::of(load, burst, inflation, &diagnosis);
@@ -224,6 +231,23 @@ impl Inflation {
     }
 }
 
+/// What a comparison shows.
+struct Found {
+    cause: Cause,
+    confidence: f64,
+    held_back: bool,
+}
+
+impl Found {
+    fn new(cause: Cause, confidence: f64) -> Self {
+        Self {
+            cause,
+            confidence,
+            held_back: false,
+        }
+    }
+}
+
 /// The cause and how sure it is.
 fn cause(
     burst: &Observed,
@@ -231,13 +255,13 @@ fn cause(
     inflation: Inflation,
     coalesced: bool,
     is_compared: bool,
-) -> (Cause, f64) {
+) -> Found {
     let failed = burst.failed.map_or(0.0, Ratio::get);
     if failed >= ERRORS {
-        return (Cause::Errors, failed);
+        return Found::new(Cause::Errors, failed);
     }
     if !is_compared {
-        return (Cause::None, 0.0);
+        return Found::new(Cause::None, 0.0);
     }
     // Seconds are never negative: what got shorter cost nothing.
     let longer = |this: Option<Seconds>, that: Option<Seconds>| match (this, that) {
@@ -252,13 +276,16 @@ fn cause(
         is_inflated(inflation.ttft, first),
         is_inflated(inflation.itl, decode),
     );
-    let held_back = match (burst.medians.tokens_per_arrival, reference.tokens_per_arrival) {
+    let clump_more = match (burst.medians.tokens_per_arrival, reference.tokens_per_arrival) {
         (Some(this), Some(that)) => coalesced && this >= 2.0 * that,
         _ => false,
     };
     // A server that only got slower would not send its tokens faster.
-    if held_back && late && inflation.itl.is_none_or(|ratio| ratio <= FELL) {
-        return (Cause::Network, 1.0);
+    if clump_more && late && inflation.itl.is_none_or(|ratio| ratio <= FELL) {
+        return Found {
+            held_back: true,
+            ..Found::new(Cause::Network, 1.0)
+        };
     }
     let network = (2.0 * longer(burst.medians.connecting, reference.connecting)).min(first);
     let lost = [
@@ -272,11 +299,11 @@ fn cause(
         .filter(|(_, inflated, _)| *inflated)
         .max_by(|(.., a), (.., b)| a.total_cmp(b));
     if let Some((cause, _, seconds)) = most {
-        return (cause, seconds / all);
+        return Found::new(cause, seconds / all);
     }
     let worst = inflation.ttft.unwrap_or(1.0).max(inflation.itl.unwrap_or(1.0));
     let close = 1.0 - (worst - 1.0) / (INFLATED - 1.0);
-    (Cause::None, close.clamp(0.0, 1.0))
+    Found::new(Cause::None, close.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -380,6 +407,32 @@ mod tests {
                 diagnosis.sentence
             );
         }
+    }
+
+    /// The server sends four tokens at a time, as ever; only connecting takes longer.
+    #[test]
+    fn who_always_sends_clumps_holds_nothing_back() {
+        let clumps = |medians| Medians {
+            tokens_per_arrival: Some(4.0),
+            ..medians
+        };
+        let burst = Medians {
+            connecting: Some(Seconds::new(0.302)),
+            ..clumps(medians(0.8, 0.01))
+        };
+        let usual = learned_from(clumps(medians(0.2, 0.01)));
+        let diagnosis = diagnose(Load::Users(1), &observed(burst), None, true, &usual);
+        assert_eq!(
+            (diagnosis.cause, diagnosis.coalesced, diagnosis.held_back),
+            (Cause::Network, true, false)
+        );
+        assert!(
+            diagnosis
+                .sentence
+                .contains("the way to the server takes longer; 4.0 tokens arrive at a time"),
+            "{}",
+            diagnosis.sentence
+        );
     }
 
     #[test]
