@@ -302,7 +302,8 @@ impl Runner {
         summary
     }
 
-    /// Pulls the brake once `cancel` is cancelled, by the kill switch or at the end of a drain; never returns.
+    /// Pulls the brake once `cancel` is cancelled, by the kill switch or because nothing is to run any more; never
+    /// returns.
     async fn pull(&self, brake: &Brake, cancel: &CancellationToken) -> Infallible {
         cancel.cancelled().await;
         let is_over = self.abort.is_cancelled();

@@ -64,7 +64,7 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     limit: LimitArgs,
 
-    /// A directory, which is there, for what is to survive restarts: what was used of budgets, and the
+    /// A directory, which is there and nobody else's, for what is to survive restarts: what was used of budgets, and the
     /// baselines that were learned.
     #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
     storage: Option<PathBuf>,
