@@ -43,7 +43,9 @@ impl Series {
             }
             Source::Lines(lines) => {
                 hash.add("lines");
-                lines.iter().for_each(|line| hash.add(line));
+                for line in lines {
+                    hash.add(line);
+                }
             }
             Source::Synthetic(length) => {
                 hash.add("tokens");
