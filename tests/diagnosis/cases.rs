@@ -67,6 +67,10 @@ struct Open {
     last_arrival: Instant,
 }
 
+fn beginning() -> Instant {
+    Instant::now() + Duration::from_secs(1000)
+}
+
 impl World {
     fn with_slots(mut self, slots: usize) -> Self {
         self.profile.slots = slots;
@@ -77,7 +81,7 @@ impl World {
     fn burst(&self, users: u32, requests: u32, rng: &mut Rng) -> Summary {
         let mut tally = Tally::default();
         let starts = (0..users).map(|_| rng.f64() * 0.003).collect();
-        self.add_to(&mut tally, starts, requests, rng);
+        self.add_to(&mut tally, beginning(), starts, requests, rng);
         tally.finish(Slo::default().objective)
     }
 
@@ -87,14 +91,13 @@ impl World {
         let starts = Offsets::new(rate, Process::Poisson, rng.fork())
             .take(requests as usize)
             .map(|offset| offset.as_secs_f64());
-        self.add_to(&mut tally, starts.collect(), requests, rng);
+        self.add_to(&mut tally, beginning(), starts.collect(), requests, rng);
         tally.finish(Slo::default().objective)
     }
 
-    /// Requests that start so many seconds after the beginning. Until there were `requests`, each one that ends is
+    /// Requests that start so many seconds after `begun`. Until there were `requests`, each one that ends is
     /// followed by another.
-    fn add_to(&self, tally: &mut Tally, starts: Vec<f64>, requests: u32, rng: &mut Rng) {
-        let begun = Instant::now() + Duration::from_secs(1000);
+    fn add_to(&self, tally: &mut Tally, begun: Instant, starts: Vec<f64>, requests: u32, rng: &mut Rng) {
         let mut engine = Engine::new(self.profile, rng.u64(..));
         let slo = Slo::default();
         let mut tell = |mut record: Record, ended: Instant, outcome: Outcome| {
@@ -239,6 +242,12 @@ impl Truth {
 pub(crate) type Case = (&'static str, Truth, fn(&mut Rng) -> Diagnosis);
 
 pub(crate) fn all() -> Vec<Case> {
+    let mut all = closed_loops();
+    all.extend(other_loads());
+    all
+}
+
+fn closed_loops() -> Vec<Case> {
     vec![
         ("1 slot", Truth::queue(1), |rng| fifty(varied(LAPTOP, rng), rng)),
         ("4 slots", Truth::queue(4), |rng| {
@@ -337,6 +346,11 @@ pub(crate) fn all() -> Vec<Case> {
                 &Baseline::default(),
             )
         }),
+    ]
+}
+
+fn other_loads() -> Vec<Case> {
+    vec![
         ("none, open loop", Truth::of(Cause::None), |rng| {
             let mut world = varied(LAPTOP, rng);
             world.profile = Profile::L40S_8B;
@@ -362,14 +376,14 @@ pub(crate) fn all() -> Vec<Case> {
                 };
                 // It is as usual that they are.
                 let both = |rng: &mut Rng| {
-                    let mut tally = Tally::default();
+                    let (mut tally, begun) = (Tally::default(), beginning());
                     for replica in [fast, slow] {
                         let starts = (0..4).map(|_| rng.f64() * 0.003).collect();
-                        replica.add_to(&mut tally, starts, 10, rng);
+                        replica.add_to(&mut tally, begun, starts, 10, rng);
                     }
                     tally.finish(Slo::default().objective)
                 };
-                let usual = learned(rng, |rng| both(rng));
+                let usual = learned(12, rng, both);
                 let now = both(rng);
                 diagnose(Load::Users(8), &now.observed, None, true, &usual)
             },
@@ -422,10 +436,10 @@ fn fifty(world: World, rng: &mut Rng) -> Diagnosis {
     )
 }
 
-/// From forty bursts.
-fn learned(rng: &mut Rng, burst: impl Fn(&mut Rng) -> Summary) -> Baseline {
+/// From so many usual bursts.
+fn learned(bursts: u32, rng: &mut Rng, burst: impl Fn(&mut Rng) -> Summary) -> Baseline {
     let mut baseline = Baseline::default();
-    for minute in 0..40 {
+    for minute in 0..bursts {
         let lesson = burst(rng).observed.lesson().unwrap();
         baseline.learn(lesson, 1e9 + 60.0 * f64::from(minute));
     }
@@ -434,7 +448,7 @@ fn learned(rng: &mut Rng, burst: impl Fn(&mut Rng) -> Summary) -> Baseline {
 
 /// One user after forty usual bursts.
 fn unusual(usual: World, now: World, rng: &mut Rng) -> Diagnosis {
-    let baseline = learned(rng, |rng| usual.burst(1, 3, rng));
+    let baseline = learned(40, rng, |rng| usual.burst(1, 3, rng));
     diagnose(
         Load::Users(1),
         &now.burst(1, 3, rng).observed,
