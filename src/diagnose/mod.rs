@@ -2,8 +2,8 @@
 //! and no I/O.
 //!
 //! What a burst is compared with ([`Reference`]) is the lowest step of its round; for that step itself, the series'
-//! [baseline](crate::baseline); where there is none, but requests visibly queued, the request that was served first.
-//! Times are medians. A time is inflated when it is half as long again as the reference's, and so much longer that it
+//! [baseline](crate::baseline); where there is none, but requests visibly queued, the request that was served first,
+//! unless replicas are unequal. Times are medians. A time is inflated when it is half as long again as the reference's, and so much longer that it
 //! cost a request at least 10 ms. Where something is inflated, the seconds that a request lost are split:
 //!
 //! - network: twice what connecting (DNS, TCP, TLS) took longer, as the request makes the same way, but no more than
@@ -203,9 +203,11 @@ fn reference(burst: &Observed, lowest: Option<&Lowest>, usual: Medians) -> (Opti
         ttft: burst.fastest,
         ..Medians::default()
     };
+    // Of unequal replicas the fast one served it, and it tells nothing of a queue.
+    let are_unequal = burst.spread.is_some_and(|spread| spread.unequal);
     match burst.slots {
         // That it always queues here makes it no less a queue.
-        Slots::Known(_) if Inflation::of(&burst.medians, &usual).is_none_or_usual() => {
+        Slots::Known(_) if !are_unequal && Inflation::of(&burst.medians, &usual).is_none_or_usual() => {
             (Some(Reference::ServedFirst), served_first)
         }
         _ if usual.ttft.is_some() => (Some(Reference::Baseline), usual),
