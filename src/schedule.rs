@@ -519,10 +519,11 @@ mod tests {
                 ..timing(DAY)
             },
         );
-        // A burst at each noon, for two years and two days: one of them in the pause.
-        let happened = day.passes(DAY * 733, false).await;
-        assert_eq!(skipped(&happened, Skip::Window), 1);
-        assert_eq!(fired(&happened).len(), 732);
+        // A burst at each noon: one of them in the pause.
+        day.passes(DAY, false).await;
+        tokio::time::sleep(DAY * 730).await;
+        let happened = day.passes(DAY * 3, false).await;
+        assert_eq!((skipped(&happened, Skip::Window), fired(&happened).len()), (1, 2));
     }
 
     #[tokio::test(start_paused = true)]
