@@ -7,7 +7,7 @@ use std::{
     mem,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -21,20 +21,18 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use self::{
     closed::{Loop, Ration},
-    open::{Unsent, Upcoming},
+    open::Unsent,
 };
 use crate::{
     answer::Examination,
     config::plan::{Series, Slo},
     identity::RequestId,
     lag::Lag,
-    load::{Arrival, Volume},
+    load::{Arrival, Offsets, Volume},
     measure::Measurement,
-    outcome::Skip,
     prompt::Conversation,
     protection::Brake,
     record::Record,
@@ -72,7 +70,7 @@ impl Burst {
         let users = step.load.users();
         let start_together = step.arrival == Arrival::Together;
         let mut tally = Tally::default();
-        let (mut planned, mut held_back) = (series.planned_requests(), 0);
+        let mut planned = series.planned_requests();
         let warmup = series.probe.warmup;
         let phases = [(true, Volume::Requests(warmup)), (false, series.step.volume)];
         for (is_warmup, volume) in phases
@@ -83,7 +81,6 @@ impl Burst {
             while let Some(record) = places.next_examined(&self).await {
                 brake.ended(record.outcome, record.retry_after, places.all_sent());
                 if brake.reason().is_some() && record.was_never_sent() {
-                    held_back += u64::from(!is_warmup);
                     continue;
                 }
                 let together = start_together && record.number < users;
@@ -92,16 +89,14 @@ impl Burst {
                 each(judged);
             }
             if !is_warmup {
-                for (reason, requests) in places.unsent().await {
-                    // What an abort left unsent is the brake's doing where it was pulled.
-                    let reason = brake.reason().filter(|_| reason == Skip::Drain).unwrap_or(reason);
+                for (reason, requests) in places.shared.unsent.so_far() {
                     tally.unsent(reason, requests, slo.judges_unsent(reason));
                 }
-                if places.shared.is_open() {
-                    planned = tally.requests() + tally.unsent_requests() + held_back;
-                }
             }
-            if brake.token().is_cancelled() {
+            if brake.reason().is_some() {
+                if !is_warmup {
+                    planned = places.planned();
+                }
                 break;
             }
         }
@@ -133,8 +128,9 @@ fn judged(record: Record, slo: &Slo, lag: &Lag) -> Judged {
 /// The places of a burst's users. Each sends a request, waits for its end, and sends the next (a closed loop). In an
 /// open loop each request has one of its own.
 struct Places {
-    /// What is still to be sent of an open loop.
-    upcoming: Option<Upcoming>,
+    /// When the requests of an open loop start.
+    offsets: Option<Offsets>,
+    /// The users of a closed loop, or what starts the requests of an open one.
     tasks: JoinSet<()>,
     shared: Arc<Shared>,
     records: tokio::sync::mpsc::UnboundedReceiver<Record>,
@@ -153,10 +149,12 @@ struct Shared {
     warmup: bool,
     keep_text: bool,
     volume: Volume,
+    brake: Arc<Brake>,
     begun: Instant,
     closed: Loop,
+    /// Whether no request of an open loop is left to be sent.
+    all_begun: AtomicBool,
     unsent: Unsent,
-    brake: Arc<Brake>,
 }
 
 impl Places {
@@ -178,13 +176,18 @@ impl Places {
             warmup,
             keep_text: Examination::of(&burst.series).is_some(),
             volume,
+            brake: Arc::clone(&burst.brake),
             begun: Instant::now(),
             closed: Loop::new(volume, first),
+            all_begun: AtomicBool::new(false),
             unsent: Unsent::default(),
-            brake: Arc::clone(&burst.brake),
         });
-        let upcoming = Upcoming::of(burst, &shared);
         let mut tasks = JoinSet::new();
+        let offsets = burst.offsets();
+        if let Some(offsets) = offsets.clone() {
+            let places = Arc::clone(&burst.places);
+            tasks.spawn(Arc::clone(&shared).keep_starting(offsets, places, deliver.clone()));
+        }
         let with_ration = |ready: Ready| {
             let turns = shared.turns_of(&ready.conversation);
             let ration = Ration::of_user(ready.number, first, &shared, turns)?;
@@ -196,7 +199,7 @@ impl Places {
             tasks.spawn(Arc::clone(&shared).keep_asking(next, deliver.clone()));
         }
         Self {
-            upcoming,
+            offsets,
             tasks,
             shared,
             records,
@@ -207,8 +210,8 @@ impl Places {
 
     /// Whether no measured request is left to be sent.
     fn all_sent(&self) -> bool {
-        let all_started = if self.shared.is_open() {
-            self.upcoming.is_none()
+        let all_started = if self.is_open() {
+            self.shared.all_begun.load(Ordering::Relaxed)
         } else {
             let started = self.shared.closed.started.load(Ordering::Relaxed);
             (self.shared.volume.requests()).is_some_and(|planned| started >= planned)
@@ -216,11 +219,26 @@ impl Places {
         !self.shared.warmup && all_started
     }
 
+    fn is_open(&self) -> bool {
+        self.offsets.is_some()
+    }
+
+    /// How many requests there would have been. How many users send in a time nobody knows: those that they began.
+    fn planned(&self) -> u64 {
+        let volume = self.shared.volume;
+        match &self.offsets {
+            Some(offsets) => offsets.clone().count_in(volume),
+            None => (volume.requests())
+                .unwrap_or_else(|| self.shared.closed.started.load(Ordering::Relaxed))
+                .into(),
+        }
+    }
+
     /// The next record, once its answer is examined where it is to be; `None` when there are no more. Requests go
     /// on meanwhile.
     async fn next_examined(&mut self, burst: &Burst) -> Option<Record> {
         let Some(examination) = Examination::of(&burst.series) else {
-            return self.next(burst.brake.token()).await;
+            return self.next(&burst.brake).await;
         };
         loop {
             // Not in the `select!` below, which borrows it.
@@ -228,7 +246,7 @@ impl Places {
             let ready = tokio::select! {
                 biased;
                 Some(record) = examined.join_next() => Ok(record.ok()),
-                record = self.next(burst.brake.token()) => Err(record),
+                record = self.next(&burst.brake) => Err(record),
             };
             self.examined = examined;
             match ready {
@@ -247,23 +265,19 @@ impl Places {
     }
 
     /// The next record, in the order in which requests end; `None` when all have.
-    async fn next(&mut self, cancel: &CancellationToken) -> Option<Record> {
+    async fn next(&mut self, brake: &Brake) -> Option<Record> {
         loop {
             tokio::select! {
                 biased;
-                () = Upcoming::due(self.upcoming.as_ref()), if self.deliver.is_some() => self.start_due(),
-                record = self.records.recv() => return record,
-                () = cancel.cancelled(), if self.deliver.is_some() => {
+                () = brake.pulled(), if self.deliver.is_some() => {
                     // Requests that are dropped deliver their records, and their connections close at once.
                     self.tasks.abort_all();
                     self.deliver = None;
-                    if let Some(upcoming) = self.upcoming.take() {
-                        self.shared.unsent.add(Skip::Drain, upcoming.left(self.shared.volume));
-                    }
                 }
-                ended = self.tasks.join_next(), if self.deliver.is_some() && !self.waits_for_the_next() => match ended {
+                record = self.records.recv() => return record,
+                ended = self.tasks.join_next(), if self.deliver.is_some() => match ended {
                     // A panic cost one request; its place goes on with the next one.
-                    Some(Err(error)) if error.is_panic() && !self.shared.is_open() => {
+                    Some(Err(error)) if error.is_panic() && !self.is_open() => {
                         if let Some(deliver) = self.deliver.clone() {
                             self.tasks.spawn(Arc::clone(&self.shared).keep_asking(None, deliver));
                         }

@@ -109,6 +109,9 @@ impl Rate {
     /// The lowest.
     pub const LEAST: f64 = 0.001;
 
+    /// Between two requests at the lowest rate, in nanoseconds.
+    const PERIOD: u128 = 1_000_000_000_000;
+
     /// `None` of what is no rate between the lowest and the highest; rounded to thousandths.
     #[expect(
         clippy::cast_possible_truncation,
@@ -123,6 +126,18 @@ impl Rate {
 
     pub fn per_second(self) -> f64 {
         f64::from(self.0) / 1000.0
+    }
+
+    /// When request `number`, from 0, is due at a constant rate.
+    fn offset(self, number: u32) -> Duration {
+        let nanos = u128::from(number) * Self::PERIOD / u128::from(self.0);
+        u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
+    }
+
+    /// How many requests are due before so much time has passed; on average where the rate is not constant.
+    pub fn requests_within(self, duration: Duration) -> u64 {
+        let requests = duration.as_nanos() * u128::from(self.0);
+        u64::try_from(requests.div_ceil(Self::PERIOD)).unwrap_or(u64::MAX)
     }
 }
 
@@ -179,12 +194,12 @@ pub enum Process {
 }
 
 impl Process {
-    /// From one request to the next, where the mean is 1.
-    fn gap(self, random: &mut Rng) -> f64 {
+    /// From one request to the next, where the mean is 1; `None` where it is always that.
+    fn gap(self, random: &mut Rng) -> Option<f64> {
         match self {
-            Self::Constant => 1.0,
-            Self::Poisson => exponential(random),
-            Self::Gamma { burstiness } => gamma(burstiness, random) / burstiness,
+            Self::Constant => None,
+            Self::Poisson => Some(exponential(random)),
+            Self::Gamma { burstiness } => Some(gamma(burstiness, random) / burstiness),
         }
     }
 }
@@ -195,6 +210,8 @@ pub struct Offsets {
     rate: Rate,
     process: Process,
     random: Rng,
+    /// Of the next one.
+    number: u32,
     next: Duration,
 }
 
@@ -204,7 +221,20 @@ impl Offsets {
             rate,
             process,
             random,
+            number: 0,
             next: Duration::ZERO,
+        }
+    }
+
+    pub fn mean_gap(&self) -> Duration {
+        self.rate.offset(1)
+    }
+
+    /// How many there are in all when a burst sends so much.
+    pub fn count_in(self, volume: Volume) -> u64 {
+        match volume {
+            Volume::Requests(requests) => requests.into(),
+            Volume::Lasting(duration) => self.take_while(|offset| *offset < duration).count() as u64,
         }
     }
 }
@@ -214,10 +244,16 @@ impl Iterator for Offsets {
 
     fn next(&mut self) -> Option<Duration> {
         let due = self.next;
-        let gap = self.process.gap(&mut self.random) / self.rate.per_second();
-        // A gap that no duration holds is one that no burst lives to see.
-        let gap = Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX);
-        self.next = due.saturating_add(gap);
+        self.number = self.number.saturating_add(1);
+        self.next = match self.process.gap(&mut self.random) {
+            // Gaps are rounded: their sum would let one request more in than there should be.
+            None => self.rate.offset(self.number),
+            Some(gap) => {
+                // A gap that no duration holds is one that no burst lives to see.
+                let gap = Duration::try_from_secs_f64(gap / self.rate.per_second()).unwrap_or(Duration::MAX);
+                due.saturating_add(gap)
+            }
+        };
         Some(due)
     }
 }
@@ -254,18 +290,11 @@ impl Volume {
 
     /// How many requests a burst of `load` is to send: where it lasts for a time, at least one per user, or about so
     /// many at its rate.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the configuration bounds the product to a million"
-    )]
     pub fn planned(self, load: Load) -> u64 {
         match (self, load) {
             (Self::Requests(requests), _) => requests.into(),
             (Self::Lasting(_), Load::Users(users)) => users.into(),
-            (Self::Lasting(duration), Load::Rate(rate)) => {
-                (duration.as_secs_f64() * rate.per_second()).ceil().max(1.0) as u64
-            }
+            (Self::Lasting(duration), Load::Rate(rate)) => rate.requests_within(duration).max(1),
         }
     }
 
@@ -403,6 +432,24 @@ mod tests {
         let draw = |seed| gaps(Process::Gamma { burstiness: 0.5 }, seed, 100);
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    /// What a plan, a budget and a burst count must be the same.
+    #[test]
+    fn a_constant_rate_starts_as_many_as_are_planned() {
+        for per_second in [0.001, 0.3, 3.0, 3.333, 7.0, 9.0, 11.0, 12.0, 30.0, 9999.999] {
+            for lasts in [0.1, 0.7, 1.1, 60.0, 97.3] {
+                let (rate, lasts) = (Rate::new(per_second).unwrap(), Duration::from_secs_f64(lasts));
+                let offsets = Offsets::new(rate, Process::Constant, Rng::with_seed(1));
+                assert_eq!(
+                    offsets.count_in(Volume::Lasting(lasts)),
+                    rate.requests_within(lasts),
+                    "{per_second} {lasts:?}"
+                );
+            }
+        }
+        let three = Rate::new(3.0).unwrap();
+        assert_eq!(three.requests_within(Duration::from_mins(1)), 180);
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl Report {
         }
         lines.extend(summary.cut_short.map(|reason| {
             let never_sent = summary.unsent.get(&reason).copied().unwrap_or_default();
-            format!("cut short to protect the endpoint ({reason}): {never_sent} requests were never sent")
+            format!("cut short ({reason}): {never_sent} requests were never sent")
         }));
         // As the endpoint says it: 20 s, not 20.0 s.
         lines.extend(

@@ -6,6 +6,8 @@ mod searching;
 mod waits;
 
 use std::{
+    convert::Infallible,
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -183,8 +185,8 @@ impl Runner {
                         continue;
                     }
                     self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
-                    let brake = Brake::new(self.probe.protect, cancel);
-                    let burst = self.burst(step, &step.series, &brake, &mut spending, |_| ());
+                    let brake = Brake::new(self.probe.protect);
+                    let burst = self.burst(step, &step.series, &brake, &mut spending, cancel, |_| ());
                     let mut summary = burst.await;
                     self.diagnose(step, &mut summary, &mut lowest, cancel);
                     let lost = |(goodput, stop)| is_lost(goodput, stop);
@@ -310,8 +312,14 @@ impl Runner {
         // A request of an open loop takes its place itself.
         let users = step.series.step.load.users().min(1);
         let _place = self.places_of(users, due, waits, cancel).await?;
-        let burst = self.prepared(step, &step.series, Brake::new(None, cancel));
-        let judged = burst.try_one().await.ok_or(Skip::Backoff)?;
+        let brake = Brake::new(None);
+        let burst = self.prepared(step, &step.series, Arc::clone(&brake));
+        let judged = tokio::select! {
+            biased;
+            never = self.pull(&brake, cancel) => match never {},
+            judged = burst.try_one() => judged,
+        };
+        let judged = judged.ok_or(brake.reason().unwrap_or(Skip::Backoff))?;
         spending.charge(&judged);
         self.count(&judged);
         self.tell(step, What::Request(Box::new(judged.clone())));
@@ -344,6 +352,7 @@ impl Runner {
         series: &Series,
         brake: &Arc<Brake>,
         spending: &mut Spending<'_>,
+        cancel: &CancellationToken,
         mut each: impl FnMut(&Judged),
     ) -> Summary {
         let burst = self.prepared(step, series, Arc::clone(brake)).run(|judged| {
@@ -354,6 +363,7 @@ impl Runner {
         });
         let summary = tokio::select! {
             biased;
+            never = self.pull(brake, cancel) => match never {},
             summary = burst => summary,
             never = self.guarded.watch(&self.blocking, brake) => match never {},
         };
@@ -363,6 +373,15 @@ impl Runner {
             self.tell(step, What::RequestsSkipped(skip, requests));
         }
         summary
+    }
+
+    /// Pulls the brake once `cancel` is cancelled, by the kill switch or because nothing is to run any more; never
+    /// returns.
+    async fn pull(&self, brake: &Brake, cancel: &CancellationToken) -> Infallible {
+        cancel.cancelled().await;
+        let is_over = self.abort.is_cancelled();
+        brake.pull(if is_over { Skip::Drain } else { Skip::Paused });
+        pending().await
     }
 
     /// Says why a burst was slow, and learns from it if it was a good one. `lowest` becomes what the lowest step showed.

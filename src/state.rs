@@ -3,9 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -39,13 +40,16 @@ struct Versioned<S> {
 #[derive(Clone, Debug)]
 pub struct Storage {
     path: PathBuf,
+    /// Locked for as long as the process lives: two would overwrite what the other one keeps.
+    _lock: Arc<File>,
 }
 
 impl Storage {
     /// The storage in `directory`, which must be there and writable, and what is kept there. A file that cannot be
-    /// understood is renamed, with a warning.
+    /// understood is renamed, with a warning. A directory that another process uses is an error.
     pub fn open(directory: &Path) -> io::Result<(Self, State)> {
         let storage = Self {
+            _lock: Arc::new(lock(&directory.join("lock"))?),
             path: directory.join("state.json"),
         };
         let state = match fs::metadata(&storage.path) {
@@ -88,6 +92,32 @@ impl Storage {
     }
 }
 
+fn lock(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!(
+                    "another process keeps its state there and holds {}: give each replica a directory of its own",
+                    path.display()
+                ),
+            ));
+        }
+        Err(TryLockError::Error(error)) => tracing::warn!(
+            file = %path.display(),
+            %error,
+            "cannot be locked: see to it that no other process has the same --storage.path"
+        ),
+    }
+    Ok(file)
+}
+
 fn understood(bytes: &[u8]) -> Result<State, String> {
     let file: Versioned<Value> =
         serde_json::from_slice(bytes).map_err(|error| format!("cannot be understood ({error})"))?;
@@ -124,6 +154,7 @@ mod tests {
         let (storage, found) = Storage::open(folder.path()).unwrap();
         assert_eq!(found, State::default());
         storage.save(&state()).unwrap();
+        drop(storage);
         let (_, found) = Storage::open(folder.path()).unwrap();
         assert_eq!(found, state());
     }
@@ -146,6 +177,22 @@ mod tests {
             let aside = fs::read_to_string(folder.path().join("state.json.unreadable")).unwrap();
             assert_eq!(aside, text);
         }
+    }
+
+    #[test]
+    fn a_directory_has_one_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, _) = Storage::open(folder.path()).unwrap();
+        let clone = first.clone();
+        drop(first);
+        let refused = Storage::open(folder.path()).unwrap_err();
+        assert!(
+            refused.to_string().contains("give each replica a directory"),
+            "{refused}"
+        );
+        clone.save(&state()).unwrap();
+        drop(clone);
+        assert_eq!(Storage::open(folder.path()).unwrap().1, state());
     }
 
     #[test]

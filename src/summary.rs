@@ -184,7 +184,7 @@ pub struct Summary {
     pub first_invalid: Option<String>,
     /// The longest time for which the endpoint asked not to come back.
     pub retry_after: Option<Seconds>,
-    /// Why the burst was cut short to protect the endpoint.
+    /// Why the burst was cut short.
     pub cut_short: Option<Skip>,
     /// What a diagnosis needs to know.
     #[serde(skip)]
@@ -352,7 +352,7 @@ impl Tally {
         }
     }
 
-    /// The burst was cut short to protect the endpoint.
+    /// The burst was cut short.
     pub fn cut_short(&mut self, reason: Skip) {
         self.cut_short = Some(reason);
     }

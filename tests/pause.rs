@@ -13,13 +13,13 @@ use llm_probe_exporter::sim::{Settings, journal::End};
 use process::{Exporter, eventually, run};
 use simulator::Simulator;
 
-/// A server that takes a minute for an answer, and a probe that asks two at once.
+/// A server that takes a minute for an answer, and a probe that asks for twenty, two at once.
 fn slow() -> (Simulator, String) {
     let simulator = Simulator::start(Settings {
         slots: Some(64),
         ..Settings::default()
     });
-    let probes = "  - { name: long, every: 300ms, concurrency: 2, max_tokens: 6000 }\n";
+    let probes = "  - { name: long, every: 300ms, concurrency: 2, requests: 20, max_tokens: 6000 }\n";
     let config = config(simulator.address, probes);
     (simulator, config)
 }
@@ -76,7 +76,12 @@ fn nothing_is_sent_until_both_hands_let_go_of_the_switch() {
     // What is held back is not judged: all that was is what came due while the burst ran.
     assert_eq!(
         samples.count("slo_requests_total", &["slo=\"goodput\""]),
-        2 * samples.count("bursts_skipped_total", &["reason=\"overlap\""])
+        20 * samples.count("bursts_skipped_total", &["reason=\"overlap\""])
+    );
+    // Nor are those of the burst that were never sent.
+    assert_eq!(
+        samples.count("requests_skipped_total", &["reason=\"paused\""]),
+        18
     );
     assert_eq!(present(&exporter), [false, false, true]);
     let page = exporter.get("/").body;

@@ -99,6 +99,18 @@ fn a_restart_does_not_reset_a_budget() {
             .ok()
             .filter(|text| text.contains("\"requests\":1.0"))
     });
+    // Nobody else writes there meanwhile.
+    let folder = tempfile::tempdir().unwrap();
+    let second = folder.path().join("probes.yaml");
+    fs::write(&second, &config).unwrap();
+    let second = format!("--config.file={}", second.display());
+    let output = run(&[&second, &storage, "--web.listen-address=127.0.0.1:0"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(
+        told.contains("--storage.path") && told.contains("give each replica a directory of its own"),
+        "{told}"
+    );
     exporter.process.signal(Signal::KILL);
     drop(exporter);
 

@@ -173,6 +173,48 @@ probes:
     );
 }
 
+/// What the kill switch cuts off, nobody generates any more.
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_cancelled_requests_free_the_slot() {
+    const ASKED: u64 = 4 * 1500;
+    let llama = Llama::start(0, 4);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pause");
+    let config = format!(
+        "
+targets:
+  - {{ name: llama, url: 'http://127.0.0.1:{}/v1', api: openai_chat, model: smollm2, body: {{ ignore_eos: true }} }}
+probes:
+  - {{ name: long, every: 1s, concurrency: 4, prompt: {{ tokens: 16 }}, max_tokens: 1500 }}
+",
+        llama.port
+    );
+    let exporter = Exporter::start(&config, &[&format!("--pause.file={}", file.display())]);
+    let server = |family: &str| llama.metrics().count(&format!("llamacpp:{family}"), &[]);
+    exporter.wait_for("requests are under way", |samples| {
+        samples.count("requests_in_flight", &[]) == 4
+    });
+    eventually("the server generates for all four", || {
+        (server("requests_processing") == 4).then_some(())
+    });
+    fs::write(&file, "").unwrap();
+    eventually("the slots are free", || {
+        (server("requests_processing") == 0).then_some(())
+    });
+    let generated = server("tokens_predicted_total");
+    assert!(generated < ASKED / 2, "{generated} of {ASKED} tokens");
+    let samples = exporter.wait_for("the burst is over", |samples| {
+        samples.count("requests_in_flight", &[]) == 0
+    });
+    assert_eq!(
+        samples.count("invalid_requests_total", &["reason=\"cancelled\""]),
+        4
+    );
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(server("tokens_predicted_total"), generated, "it goes on");
+}
+
 #[test]
 #[ignore = "needs llama.cpp: run tests/run.sh"]
 fn real_once_prints_a_table() {

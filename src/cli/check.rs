@@ -181,7 +181,7 @@ fn totals(plan: &Plan, series: usize, samples: usize) -> String {
 }
 
 /// Where bursts do not fit: into the interval of their probe, or beside those of others that take turns at a
-/// target. A burst is taken to last as long as it may while it just meets its objectives; parts that nobody
+/// target, or under `max_in_flight`. A burst is taken to last as long as it may while it just meets its objectives; parts that nobody
 /// knows count as nothing.
 fn misfits(plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -193,6 +193,19 @@ fn misfits(plan: &Plan) -> Vec<String> {
                 probe.name,
                 Seconds::new(round),
                 Seconds::new(every),
+            ));
+        }
+    }
+    for probe in plan.probes() {
+        let patience = probe.timeouts.first_token;
+        let most = plan.global().max_in_flight;
+        let heaviest = probe.steps.iter().filter_map(|step| step.load.rate()).max();
+        let waiting = heaviest.map(|rate| (rate, rate.requests_within(patience)));
+        if let Some((rate, waiting)) = waiting.filter(|(_, waiting)| *waiting > u64::from(most)) {
+            warnings.push(format!(
+                "probe `{}`: at {rate} requests a second, {waiting} wait for their first tokens where the endpoint hangs (timeouts.first_token is {}), more than the {most} of max_in_flight: some will not be sent (in_flight), and other probes wait meanwhile; lower the rate or the timeout, or raise max_in_flight",
+                probe.name,
+                humantime::format_duration(patience),
             ));
         }
     }

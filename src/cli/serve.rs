@@ -50,6 +50,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 pub(super) const NOT_KEPT: &str =
     "budgets are kept in memory only, so that a restart resets them: name a directory with --storage.path";
 
+/// A file system that does not take the state in this time does not hold up the end.
+const LAST_SAVE: Duration = Duration::from_secs(5);
+
 /// How long running bursts may go on at the end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -61,7 +64,7 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     limit: LimitArgs,
 
-    /// A directory, which is there, for what is to survive restarts: what was used of budgets, and the
+    /// A directory, which is there and nobody else's, for what is to survive restarts: what was used of budgets, and the
     /// baselines that were learned.
     #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
     storage: Option<PathBuf>,
@@ -323,10 +326,14 @@ impl Exporter {
         tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
         self.supervisor.drain(GRACE).await;
         drained.cancel();
-        if let Some(keeping) = keeping
-            && let Err(error) = keeping.await
-        {
-            tracing::error!(%error, "what was used last is not kept");
+        if let Some(keeping) = keeping {
+            match timeout(LAST_SAVE, keeping).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "what was used last is not kept"),
+                Err(_) => tracing::error!(
+                    "what was used last is not kept: the file system of --storage.path does not answer"
+                ),
+            }
         }
         // Nobody tells anything any more: what was told last is written down before the end.
         drop(self.supervisor);

@@ -3,6 +3,7 @@
 
 mod capacity;
 mod generation;
+mod lasting;
 mod reach;
 mod slo;
 
@@ -389,7 +390,6 @@ impl Probe {
             calendar,
             jitter,
             steps,
-            capacity,
             ladder_stop,
             settle,
             warmup,
@@ -409,7 +409,6 @@ impl Probe {
             && *calendar == other.calendar
             && *jitter == other.jitter
             && *steps == other.steps
-            && *capacity == other.capacity
             && *ladder_stop == other.ladder_stop
             && *settle == other.settle
             && *warmup == other.warmup
@@ -535,18 +534,6 @@ impl Series {
     /// As [`Step::planned_requests`].
     pub fn planned_requests(&self) -> u64 {
         self.step.planned_requests()
-    }
-
-    /// What the series is called over restarts: what was learned of another model does not hold for this one.
-    pub fn lasting_name(&self) -> String {
-        // Unlike joined names these cannot be mistaken for one another.
-        serde_json::json!([
-            self.probe.name,
-            self.target.name,
-            self.target.model,
-            self.step.load.to_string()
-        ])
-        .to_string()
     }
 
     /// What identifies the series.

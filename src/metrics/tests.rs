@@ -531,7 +531,7 @@ async fn a_search_is_exported_until_it_is_stale_and_counts_for_no_objective() {
         &judged(&series, record(Outcome::Failed(Failure::Truncated), 200, 3)),
         2.0,
     );
-    held.withheld(Skip::Overlap, 3, 500);
+    held.skipped(Skip::Overlap, 3);
     let text = scrape(&metrics);
     assert!(text.contains("llm_probe_requests_total{"), "{text}");
     let judged = text

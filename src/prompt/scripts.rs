@@ -51,6 +51,11 @@ impl Scripts {
         self.scripts.iter()
     }
 
+    /// Where the share of each ends on a circle of 2^64; empty where all weigh the same.
+    pub fn shares(&self) -> &[u64] {
+        &self.ends
+    }
+
     /// The most turns that one has.
     pub fn most_turns(&self) -> u32 {
         let turns = self.iter().map(|script| script.turns.len()).max();

@@ -75,7 +75,7 @@ impl Runner {
             ..step.series.clone()
         };
         let (planned, objective) = (bounds.requests_at(load), series.step.slo.objective);
-        let brake = Brake::new(self.probe.protect, cancel);
+        let brake = Brake::new(self.probe.protect);
         let mut burst = capacity::Burst::default();
         let mut missed = 0;
         let each = |judged: &Judged| {
@@ -94,7 +94,7 @@ impl Runner {
                 }
             }
         };
-        let summary = self.burst(step, &series, &brake, spending, each).await;
+        let summary = self.burst(step, &series, &brake, spending, cancel, each).await;
         // Where the endpoint shed some of it, it is left alone from now on.
         let shed = self.guarded.is_left_alone().then_some(Skip::Backoff);
         burst.cut_short = brake.reason().or(self.cancelled(cancel)).or(shed);

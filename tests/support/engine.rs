@@ -33,7 +33,6 @@ use tokio::{
     sync::{Semaphore, mpsc::unbounded_channel},
     time::{Instant, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::ms;
 
@@ -292,7 +291,7 @@ pub(crate) fn burst_behind(probe: Probe, step: Step, gate: Gate) -> Burst {
         lag: Lag::default(),
         blocking: Handle::current(),
         asked_before: 0,
-        brake: Brake::new(None, &CancellationToken::new()),
+        brake: Brake::new(None),
         places: Arc::new(Semaphore::new(1024)),
     }
 }
