@@ -97,11 +97,49 @@ impl Cache {
     }
 }
 
-/// The messages of one request.
+/// Who says something, beside the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    User,
+    Assistant,
+}
+
+impl Role {
+    /// As most APIs write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// What somebody said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub role: Role,
+    pub content: String,
+}
+
+impl Message {
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+        }
+    }
+}
+
+/// What one request asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
+    /// The system message, which comes before all others.
     pub system: Option<String>,
-    pub user: String,
+    /// At least one; the last one is the user's.
+    pub messages: Vec<Message>,
+    /// Whether model and user speak in turn, before this question or after it: an API that takes nothing but a
+    /// text has to be told who says what, and each time in the same way.
+    pub is_dialogue: bool,
     /// For APIs that can be told not to use their prefix cache.
     pub cache: Cache,
 }
@@ -136,7 +174,8 @@ impl Prompt {
         }
         Question {
             system,
-            user,
+            messages: vec![Message::new(Role::User, user)],
+            is_dialogue: false,
             cache: self.cache,
         }
     }
@@ -167,6 +206,15 @@ const WORDS: &[&str] = &[
 mod tests {
     use super::*;
 
+    /// What the user says in a question that has nothing else.
+    fn user(question: &Question) -> &str {
+        let [message] = question.messages.as_slice() else {
+            panic!("{question:?}")
+        };
+        assert_eq!(message.role, Role::User);
+        &message.content
+    }
+
     fn prompt(source: Source, system: Option<&str>, cache: Cache) -> Prompt {
         Prompt {
             source,
@@ -182,8 +230,8 @@ mod tests {
             Source::Synthetic(Length::Fixed(Tokens(16))),
         ] {
             let prompt = prompt(source, None, Cache::Bust);
-            let (one, other) = (prompt.question(0, 1).user, prompt.question(0, u64::MAX / 3).user);
-            assert_ne!(one.get(..12), other.get(..12));
+            let (one, other) = (prompt.question(0, 1), prompt.question(0, u64::MAX / 3));
+            assert_ne!(user(&one).get(..12), user(&other).get(..12));
         }
         let prompt = prompt(
             Source::Synthetic(Length::Fixed(Tokens(4))),
@@ -208,14 +256,14 @@ mod tests {
     #[test]
     fn synthetic_prompts_have_as_many_words_as_tokens() {
         let prompt = prompt(Source::Synthetic(Length::Fixed(Tokens(300))), None, Cache::Bust);
-        assert_eq!(prompt.question(3, 99).user.split(' ').count(), 300);
+        assert_eq!(user(&prompt.question(3, 99)).split(' ').count(), 300);
     }
 
     #[test]
     fn lengths_are_drawn_as_told() {
         let drawn = |length: Length| -> Vec<u64> {
             let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-            let of = |seed| prompt.question(0, seed).user.split(' ').count() as u64;
+            let of = |seed| user(&prompt.question(0, seed)).split(' ').count() as u64;
             (0..4000).map(of).collect()
         };
         let mean = |drawn: &[u64]| drawn.iter().sum::<u64>() as f64 / drawn.len() as f64;
@@ -250,15 +298,16 @@ mod tests {
     fn shared_prompts_of_different_lengths_begin_alike() {
         let length = Length::Uniform(Tokens(20), Tokens(40));
         let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-        let (one, other) = (prompt.question(0, 1).user, prompt.question(0, 2).user);
+        let (one, other) = (prompt.question(0, 1), prompt.question(0, 2));
+        let (one, other) = (user(&one), user(&other));
         assert_ne!(one, other);
-        assert!(one.starts_with(&other) || other.starts_with(&one));
+        assert!(one.starts_with(other) || other.starts_with(one));
     }
 
     #[test]
     fn lines_are_asked_in_turn() {
         let prompt = prompt(Source::Lines(vec!["a".into(), "b".into()]), None, Cache::Share);
-        let asked: Vec<_> = (0..3).map(|n| prompt.question(n, 0).user).collect();
+        let asked: Vec<_> = (0..3).map(|n| user(&prompt.question(n, 0)).to_owned()).collect();
         assert_eq!(asked, ["a", "b", "a"]);
     }
 }

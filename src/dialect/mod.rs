@@ -7,6 +7,7 @@ mod fault;
 mod gemini;
 mod json;
 mod llamacpp_completion;
+mod messages;
 mod ollama_chat;
 mod ollama_generate;
 mod openai_chat;
@@ -16,8 +17,6 @@ mod openai_usage;
 mod said;
 mod tgi_generate;
 mod triton_generate;
-
-use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -171,24 +170,6 @@ fn merge(base: &mut Map<String, Value>, over: &Map<String, Value>) {
             (Some(Value::Object(base)), Value::Object(over)) => merge(base, over),
             _ => _ = base.insert(key.clone(), value.clone()),
         }
-    }
-}
-
-/// Messages as the chats of OpenAI and Ollama have them.
-fn messages(question: &Question) -> Value {
-    let message = |role: &str, content: &str| serde_json::json!({ "role": role, "content": content });
-    let system = question.system.as_deref().map(|system| message("system", system));
-    system
-        .into_iter()
-        .chain([message("user", &question.user)])
-        .collect()
-}
-
-/// The prompt of an API that has no messages: the system prompt stands before it.
-fn prompt(question: &Question) -> Cow<'_, str> {
-    match &question.system {
-        Some(system) => format!("{system}\n\n{}", question.user).into(),
-        None => (&question.user).into(),
     }
 }
 
