@@ -1,5 +1,6 @@
 //! One due burst → N concurrent requests → their records, measured and judged.
 
+mod calibrating;
 mod open;
 
 use std::{
@@ -23,15 +24,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::calibrating::calibrating_body;
 use self::open::{Unsent, Upcoming};
 use crate::{
     answer::Examination,
-    config::plan::{Series, Slo},
+    calibration::Fit,
+    config::plan::{Probe, Series, Slo},
     identity::RequestId,
     lag::Lag,
     load::{Arrival, Volume},
     measure::Measurement,
     outcome::{Outcome, Skip},
+    prompt::MadeUp,
     protection::Brake,
     record::Record,
     request::{Endpoint, Request},
@@ -54,6 +58,16 @@ pub struct Burst {
     pub brake: Arc<Brake>,
     /// Requests that may be under way, over all probes: those of an open loop wait for theirs here.
     pub places: Arc<Semaphore>,
+    /// How many words a made-up prompt takes.
+    pub fit: Fit,
+}
+
+/// What a request asks.
+#[derive(Debug)]
+struct Asked {
+    body: Bytes,
+    /// How the prompt in it was made up, where it was.
+    made_up: Option<MadeUp>,
 }
 
 impl Burst {
@@ -146,6 +160,7 @@ struct Shared {
     endpoint: Arc<Endpoint>,
     in_flight: Arc<AtomicI64>,
     asked_before: u64,
+    fit: Fit,
     warmup: bool,
     keep_text: bool,
     volume: Volume,
@@ -159,20 +174,13 @@ impl Places {
     fn fill(burst: &Burst, warmup: bool, volume: Volume) -> Self {
         let users = burst.series.step.load.users();
         let first = volume.requests().map_or(users, |requests| requests.min(users));
-        let body = |number| {
-            body(
-                &burst.series,
-                &burst.endpoint,
-                burst.asked_before + u64::from(number),
-            )
-        };
-        let bodies: Vec<Bytes> = (0..first).map(body).collect();
         let (deliver, records) = unbounded_channel();
         let shared = Arc::new(Shared {
             series: burst.series.clone(),
             endpoint: Arc::clone(&burst.endpoint),
             in_flight: Arc::clone(&burst.in_flight),
             asked_before: burst.asked_before,
+            fit: burst.fit,
             warmup,
             keep_text: Examination::of(&burst.series).is_some(),
             volume,
@@ -180,10 +188,11 @@ impl Places {
             started: AtomicU32::new(first),
             unsent: Unsent::default(),
         });
+        let prepared: Vec<Asked> = (0..first).map(|number| shared.ask(number)).collect();
         let upcoming = Upcoming::of(burst, &shared);
         let mut tasks = JoinSet::new();
-        for (number, body) in (0..first).zip(bodies) {
-            tasks.spawn(Arc::clone(&shared).keep_asking(Some((number, body)), deliver.clone()));
+        for first in (0..first).zip(prepared) {
+            tasks.spawn(Arc::clone(&shared).keep_asking(Some(first), deliver.clone()));
         }
         Self {
             upcoming,
@@ -270,7 +279,7 @@ impl Shared {
     /// One user: the request that is prepared, then one after the other for as long as the volume allows.
     async fn keep_asking(
         self: Arc<Self>,
-        mut prepared: Option<(u32, Bytes)>,
+        mut prepared: Option<(u32, Asked)>,
         deliver: UnboundedSender<Record>,
     ) {
         // The first request is intended to start with the burst, each other one when the last one ended.
@@ -288,10 +297,10 @@ impl Shared {
         }
         let mut failures: u32 = 0;
         loop {
-            let Some((number, body)) = prepared.take().or_else(|| self.prepare()) else {
+            let Some((number, asked)) = prepared.take().or_else(|| self.prepare()) else {
                 return;
             };
-            let request = self.request(number, intended, body);
+            let request = self.request(number, intended, asked);
             match request.run(&self.endpoint, deliver.clone()).await {
                 Outcome::Ok => failures = 0,
                 Outcome::Failed(_) | Outcome::Invalid(_) => failures += 1,
@@ -301,44 +310,45 @@ impl Shared {
         }
     }
 
-    fn request(&self, number: u32, intended: Instant, body: Bytes) -> Request {
+    fn request(&self, number: u32, intended: Instant, asked: Asked) -> Request {
         Request {
             number,
             id: RequestId::new(fastrand::u128(..)),
             probe: self.series.probe.name.clone(),
             warmup: self.warmup,
             intended,
-            body,
+            body: asked.body,
+            made_up: asked.made_up,
             timeouts: self.series.probe.timeouts,
             keep_text: self.keep_text,
             in_flight: Arc::clone(&self.in_flight),
         }
     }
 
-    fn prepare(&self) -> Option<(u32, Bytes)> {
+    fn prepare(&self) -> Option<(u32, Asked)> {
         let elapsed: Duration = self.begun.elapsed();
         let next = |started| self.volume.allows(started, elapsed).then_some(started + 1);
         let number = self
             .started
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
             .ok()?;
-        Some((
-            number,
-            body(
-                &self.series,
-                &self.endpoint,
-                self.asked_before + u64::from(number),
-            ),
-        ))
+        Some((number, self.ask(number)))
     }
-}
 
-fn body(series: &Series, endpoint: &Endpoint, number: u64) -> Bytes {
-    let question = series.probe.prompt.question(number, fastrand::u64(..));
-    endpoint.dialect.body(
-        &series.target,
-        &question,
-        series.probe.max_tokens,
-        &series.probe.generation,
-    )
+    fn ask(&self, number: u32) -> Asked {
+        let (series, seed) = (&self.series, fastrand::u64(..));
+        let prompt = &series.probe.prompt;
+        let number = self.asked_before + u64::from(number);
+        let question = prompt.question(number, seed, &self.fit);
+        let Probe {
+            max_tokens,
+            generation,
+            ..
+        } = &*series.probe;
+        let dialect = self.endpoint.dialect;
+        Asked {
+            body: dialect.body(&series.target, &question, *max_tokens, generation),
+            made_up: prompt.made_up(seed, &self.fit),
+        }
+    }
 }

@@ -1,7 +1,10 @@
 //! What is asked. By default every request asks something new from its first token on, so that a server's
 //! prefix cache cannot answer for it.
 
-use crate::{random::normal, units::Tokens};
+mod synthetic;
+
+pub use self::synthetic::{MadeUp, Prefix};
+use crate::{calibration::Fit, random::normal, units::Tokens};
 
 /// What the requests of a probe ask.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,6 +13,8 @@ pub struct Prompt {
     /// The system message.
     pub system: Option<String>,
     pub cache: Cache,
+    /// Of synthetic prompts that are otherwise new; then `cache` is [`Cache::Share`].
+    pub prefix: Option<Prefix>,
 }
 
 /// Where the user's message comes from.
@@ -18,7 +23,8 @@ pub enum Source {
     Text(String),
     /// Lines of a file, at least one, asked in turn.
     Lines(Vec<String>),
-    /// Common English words, about one token each in the tokenizers in use.
+    /// Common English words. The length is that of the whole prompt, with what a chat template and a system message
+    /// add to them.
     Synthetic(Length),
 }
 
@@ -145,29 +151,56 @@ pub struct Question {
 }
 
 impl Prompt {
-    /// The question of request `number` of its probe. `seed` makes it new where the cache is to be busted.
-    pub fn question(&self, number: u64, seed: u64) -> Question {
+    /// The same prompt of so many made-up words in place of what is asked, none of them asked before.
+    #[must_use]
+    pub fn of_new_words(&self, words: u64) -> Self {
+        Self {
+            source: Source::Synthetic(Length::Fixed(Tokens(words))),
+            prefix: (self.cache == Cache::Share).then_some(Prefix {
+                tokens: Tokens(0),
+                seed: 0,
+            }),
+            ..self.clone()
+        }
+    }
+
+    /// How the question of this `seed` is made up, where it is.
+    pub fn made_up(&self, seed: u64, fit: &Fit) -> Option<MadeUp> {
+        let Source::Synthetic(length) = self.source else {
+            return None;
+        };
+        let tokens = Tokens(length.draw(&mut fastrand::Rng::with_seed(seed)));
+        Some(MadeUp {
+            tokens,
+            words: fit.words_of_prompt(tokens),
+            prefix: self.prefix.map(|prefix| prefix.tokens),
+        })
+    }
+
+    /// The question of request `number` of its probe. `seed` makes it new where the cache is to be busted. Where it is
+    /// made up, `fit` says how many words it takes.
+    pub fn question(&self, number: u64, seed: u64, fit: &Fit) -> Question {
         let busting = self.cache == Cache::Bust;
         let mut system = self.system.clone();
-        let mut user = match &self.source {
-            Source::Text(text) => text.clone(),
-            Source::Lines(lines) => {
+        let made_up = self.made_up(seed, fit);
+        let mut user = match (&self.source, made_up) {
+            (Source::Text(text), _) => text.clone(),
+            (Source::Lines(lines), _) => {
                 let at = usize::try_from(number % lines.len().max(1) as u64).unwrap_or(0);
                 lines.get(at).cloned().unwrap_or_default()
             }
-            Source::Synthetic(length) => {
-                let mut random = fastrand::Rng::with_seed(seed);
-                let count = length.draw(&mut random);
+            (Source::Synthetic(_), made_up) => {
+                let words = made_up.map_or(0, |made_up| made_up.words);
                 // Shared prompts of different lengths begin alike.
-                let mut random = if busting {
-                    random
-                } else {
-                    fastrand::Rng::with_seed(0)
+                let (shared, of) = match self.prefix {
+                    Some(prefix) => (fit.words_of_text(prefix.tokens), prefix.seed),
+                    None if busting => (0, 0),
+                    None => (words, 0),
                 };
-                words(count, &mut random)
+                synthetic::text(words, shared, of, &mut fastrand::Rng::with_seed(seed))
             }
         };
-        let fresh_from_the_start = matches!(self.source, Source::Synthetic(_)) && system.is_none();
+        let fresh_from_the_start = made_up.is_some() && system.is_none();
         if busting && !fresh_from_the_start {
             let beginning = system.as_mut().unwrap_or(&mut user);
             beginning.insert_str(0, &format!("[{:08x}] ", seed >> 32 ^ seed & 0xffff_ffff));
@@ -180,27 +213,6 @@ impl Prompt {
         }
     }
 }
-
-/// `count` words.
-fn words(count: u64, random: &mut fastrand::Rng) -> String {
-    let mut text = String::new();
-    for at in 0..count {
-        if at > 0 {
-            text.push(' ');
-        }
-        text.push_str(random.choice(WORDS).unwrap_or(&"the"));
-    }
-    text
-}
-
-/// Words that are one token (with the space before them) in the vocabularies of Llama, Qwen, GPT and Mistral.
-const WORDS: &[&str] = &[
-    "the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "on", "are", "with", "as", "his",
-    "they", "be", "at", "one", "have", "this", "from", "or", "had", "by", "not", "word", "but", "what",
-    "some", "we", "can", "out", "other", "were", "all", "there", "when", "up", "use", "your", "how", "said",
-    "an", "each", "she", "which", "do", "their", "time", "if", "will", "way", "about", "many", "then",
-    "them", "write", "would", "like", "so", "these", "her", "long",
-];
 
 #[cfg(test)]
 mod tests {
@@ -220,7 +232,12 @@ mod tests {
             source,
             system: system.map(Into::into),
             cache,
+            prefix: None,
         }
+    }
+
+    fn question(prompt: &Prompt, number: u64, seed: u64) -> Question {
+        prompt.question(number, seed, &Fit::ASSUMED)
     }
 
     #[test]
@@ -230,7 +247,7 @@ mod tests {
             Source::Synthetic(Length::Fixed(Tokens(16))),
         ] {
             let prompt = prompt(source, None, Cache::Bust);
-            let (one, other) = (prompt.question(0, 1), prompt.question(0, u64::MAX / 3));
+            let (one, other) = (question(&prompt, 0, 1), question(&prompt, 0, u64::MAX / 3));
             assert_ne!(user(&one).get(..12), user(&other).get(..12));
         }
         let prompt = prompt(
@@ -238,7 +255,7 @@ mod tests {
             Some("Be brief."),
             Cache::Bust,
         );
-        let question = prompt.question(0, 0xabcd_0000_0000);
+        let question = question(&prompt, 0, 0xabcd_0000_0000);
         assert_eq!(question.system.as_deref(), Some("[0000abcd] Be brief."));
     }
 
@@ -249,21 +266,21 @@ mod tests {
             Source::Synthetic(Length::Fixed(Tokens(16))),
         ] {
             let prompt = prompt(source, Some("Be brief."), Cache::Share);
-            assert_eq!(prompt.question(0, 1), prompt.question(0, 2));
+            assert_eq!(question(&prompt, 0, 1), question(&prompt, 0, 2));
         }
     }
 
     #[test]
     fn synthetic_prompts_have_as_many_words_as_tokens() {
         let prompt = prompt(Source::Synthetic(Length::Fixed(Tokens(300))), None, Cache::Bust);
-        assert_eq!(user(&prompt.question(3, 99)).split(' ').count(), 300);
+        assert_eq!(user(&question(&prompt, 3, 99)).split(' ').count(), 300);
     }
 
     #[test]
     fn lengths_are_drawn_as_told() {
         let drawn = |length: Length| -> Vec<u64> {
             let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-            let of = |seed| user(&prompt.question(0, seed)).split(' ').count() as u64;
+            let of = |seed| user(&question(&prompt, 0, seed)).split(' ').count() as u64;
             (0..4000).map(of).collect()
         };
         let mean = |drawn: &[u64]| drawn.iter().sum::<u64>() as f64 / drawn.len() as f64;
@@ -298,7 +315,7 @@ mod tests {
     fn shared_prompts_of_different_lengths_begin_alike() {
         let length = Length::Uniform(Tokens(20), Tokens(40));
         let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-        let (one, other) = (prompt.question(0, 1), prompt.question(0, 2));
+        let (one, other) = (question(&prompt, 0, 1), question(&prompt, 0, 2));
         let (one, other) = (user(&one), user(&other));
         assert_ne!(one, other);
         assert!(one.starts_with(other) || other.starts_with(one));
@@ -307,7 +324,9 @@ mod tests {
     #[test]
     fn lines_are_asked_in_turn() {
         let prompt = prompt(Source::Lines(vec!["a".into(), "b".into()]), None, Cache::Share);
-        let asked: Vec<_> = (0..3).map(|n| user(&prompt.question(n, 0)).to_owned()).collect();
+        let asked: Vec<_> = (0..3)
+            .map(|n| user(&question(&prompt, n, 0)).to_owned())
+            .collect();
         assert_eq!(asked, ["a", "b", "a"]);
     }
 }

@@ -7,10 +7,11 @@ use tokio::time::Instant;
 use crate::{
     identity::RequestId,
     outcome::{Failure, Invalid, Outcome},
+    prompt::MadeUp,
     tape::Tape,
     timeline::Timeline,
     units::{Seconds, Tokens},
-    usage::{ServerPhases, Transcript, Usage},
+    usage::{Found, ServerPhases, Transcript, Usage},
 };
 
 /// How a request came by its connection.
@@ -47,6 +48,8 @@ pub struct Record {
     pub id: Option<RequestId>,
     /// Warm-up requests count only for tokens and cost.
     pub warmup: bool,
+    /// How its prompt was made up, where it was.
+    pub made_up: Option<MadeUp>,
     pub timeline: Timeline,
     pub outcome: Outcome,
     /// For the log and the page: what happened in words, at most [`Record::MAX_DETAIL`] bytes, never in a label.
@@ -88,6 +91,7 @@ impl Record {
             number,
             id: None,
             warmup,
+            made_up: None,
             timeline: Timeline::new(intended),
             outcome: Outcome::Invalid(Invalid::Cancelled),
             detail: None,
@@ -106,6 +110,11 @@ impl Record {
             replica: None,
             certificate_expires: None,
         }
+    }
+
+    /// What the server found of its prompt in its prefix cache.
+    pub fn found(&self) -> Found {
+        self.usage.found(self.made_up.and_then(|made_up| made_up.prefix))
     }
 
     /// Whether it was cancelled while it waited for its turn.

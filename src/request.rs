@@ -23,6 +23,7 @@ use crate::{
     gate::{Gate, Turn},
     identity::{Headers, RequestId},
     outcome::{Ended, Failure, Invalid, Outcome},
+    prompt::MadeUp,
     reading::Reading,
     record::{ConnectionState, Record, presentable},
     response::Read,
@@ -56,6 +57,8 @@ pub struct Request {
     /// When the load shape wants it to start.
     pub intended: Instant,
     pub body: Bytes,
+    /// How the prompt in it was made up, where it was.
+    pub made_up: Option<MadeUp>,
     pub timeouts: Timeouts,
     /// Whether the text of a good answer is kept.
     pub keep_text: bool,
@@ -81,6 +84,7 @@ impl Request {
         let mut pending = Pending {
             record: Record {
                 id: Some(self.id),
+                made_up: self.made_up,
                 ..Record::new(self.number, self.warmup, self.intended)
             },
             tape: endpoint

@@ -2,6 +2,7 @@
 //! was due and not fired.
 
 mod firing;
+mod sizing;
 mod waits;
 
 use std::{
@@ -19,10 +20,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::sizing::{Sizing, Tried};
 use self::waits::Waits;
 use crate::{
     baseline::Baselines,
     burst::Burst,
+    calibration::Fit,
     clock::unix_now,
     config::plan::{Probe, Series, Target},
     diagnose::{Lowest, diagnose},
@@ -31,6 +34,7 @@ use crate::{
     metrics::SeriesMetrics,
     outcome::{Outcome, Skip},
     pause::PauseSwitch,
+    prompt::Cache,
     protection::{Admitted, Brake, Guarded, Spending},
     request::Endpoint,
     rhythm::Replica,
@@ -89,6 +93,7 @@ pub struct Runner {
     pub guarded: Guarded,
     /// What is usual for each series.
     pub baselines: Baselines,
+    pub sizing: Sizing,
     /// Requests so far.
     pub asked: AtomicU64,
     pub lag: Lag,
@@ -139,7 +144,8 @@ impl Runner {
         cancel: &CancellationToken,
     ) {
         let mut due = due;
-        let admitted = self.guarded.admit(&self.blocking).await;
+        let before = self.sizing.requests_before();
+        let admitted = self.guarded.admit(&self.blocking, before).await;
         self.tell_all(|| What::Stretched(self.guarded.stretch()));
         let Admitted {
             on_trial,
@@ -151,6 +157,10 @@ impl Runner {
         if on_trial && !self.trial(&mut spending, cancel).await {
             return self.skip_round(Skip::Backoff, 1);
         }
+        // Bursts that are due meanwhile are late by our own doing.
+        waits.inspect(|waits| waits.begin());
+        self.calibrate(&mut spending, cancel).await;
+        waits.inspect(|waits| waits.end());
         let mut lowest = None;
         // Whether the rule of the ladder stops it here.
         let mut stopped = false;
@@ -261,6 +271,7 @@ impl Runner {
             asked_before: self.asked.load(Ordering::Relaxed),
             brake,
             places: Arc::clone(&self.places),
+            fit: self.sizing.fit().unwrap_or(Fit::ASSUMED),
         }
     }
 
@@ -273,17 +284,23 @@ impl Runner {
     ) -> Summary {
         self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
         let brake = Brake::new(self.probe.protect, cancel);
+        let tokens_per_word = self.sizing.fit().map(|fit| fit.tokens_per_word());
         let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
             spending.charge(&judged);
             self.asked.fetch_add(1, Ordering::Relaxed);
             self.tell(step, What::Request(Box::new(judged)));
         });
-        let summary = tokio::select! {
+        let mut summary = tokio::select! {
             biased;
             summary = burst => summary,
             never = self.guarded.watch(&self.blocking, &brake) => match never {},
         };
         self.guarded.burst_ended(&brake);
+        summary.tokens_per_word = tokens_per_word;
+        // What comes from a cache may not be counted.
+        if self.probe.prompt.cache == Cache::Bust {
+            self.sizing.learn(&summary.counts);
+        }
         for (&skip, &requests) in &summary.unsent {
             let requests = u32::try_from(requests).unwrap_or(u32::MAX);
             self.tell(step, What::RequestsSkipped(skip, requests));

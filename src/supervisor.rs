@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     baseline::Baselines,
+    calibration::Calibrations,
     client::{Client, ClientError},
     config::plan::{Plan, Series, Target},
     gate::Gate,
@@ -27,7 +28,7 @@ use crate::{
     protection::Protection,
     request::Endpoint,
     rhythm::Replica,
-    runner::{Event, Runner, Watched},
+    runner::{Event, Runner, Sizing, Tried, Watched},
     tape::Room,
     units::Name,
 };
@@ -43,6 +44,8 @@ pub struct Shared {
     pub events: UnboundedSender<Event>,
     /// What is usual for each series.
     pub baselines: Baselines,
+    /// How many tokens servers make of words.
+    pub calibrations: Calibrations,
     pub replica: Replica,
     /// Holds all bursts back.
     pub pause: PauseSwitch,
@@ -61,6 +64,7 @@ impl Shared {
             blocking: blocking.clone(),
             events,
             baselines: Baselines::default(),
+            calibrations: Calibrations::default(),
             replica: Replica::default(),
             pause: PauseSwitch::default(),
             recording: None,
@@ -105,7 +109,12 @@ impl Supervisor {
         let mut runners: Vec<Arc<Runner>> = Vec::new();
         for probe in plan.probes() {
             for target in &probe.targets {
-                let Some(Reached { endpoint, turn }) = reached.get(&target.name) else {
+                let Some(Reached {
+                    endpoint,
+                    turn,
+                    tried,
+                }) = reached.get(&target.name)
+                else {
                     continue;
                 };
                 let Some(guarded) = protection.of(probe, target, runners.len()) else {
@@ -131,6 +140,7 @@ impl Supervisor {
                     steps: probe.steps.iter().map(watch).collect(),
                     guarded,
                     baselines: shared.baselines.clone(),
+                    sizing: Sizing::new(probe, target, &shared.calibrations, tried),
                     asked: AtomicU64::default(),
                     lag: shared.lag.clone(),
                     blocking: shared.blocking.clone(),
@@ -201,6 +211,8 @@ struct Reached {
     endpoint: Arc<Endpoint>,
     /// `None` where bursts of several probes may run at once.
     turn: Option<Arc<Semaphore>>,
+    /// The kinds of requests to it of which it was tried to learn how they are counted.
+    tried: Tried,
 }
 
 impl Reached {
@@ -224,6 +236,7 @@ impl Reached {
         Ok(Self {
             endpoint: Arc::new(endpoint),
             turn,
+            tried: Tried::default(),
         })
     }
 }

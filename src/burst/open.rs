@@ -5,13 +5,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Burst, Places, Shared, body};
+use super::{Asked, Burst, Places, Shared};
 use crate::{
     load::{Arrival, Load, Offsets, Volume},
     outcome::Skip,
@@ -41,7 +40,7 @@ pub(super) struct Upcoming {
     places: Arc<Semaphore>,
     number: u32,
     intended: Instant,
-    body: Bytes,
+    asked: Asked,
 }
 
 impl Upcoming {
@@ -64,11 +63,7 @@ impl Upcoming {
             places,
             number,
             intended,
-            body: body(
-                &shared.series,
-                &shared.endpoint,
-                shared.asked_before + u64::from(number),
-            ),
+            asked: shared.ask(number),
         })
     }
 
@@ -106,10 +101,10 @@ impl Places {
             places,
             number,
             intended,
-            body,
+            asked,
         } = due;
         let place = Arc::clone(&places);
-        let asking = Arc::clone(&self.shared).ask_once((number, intended, body), place, deliver);
+        let asking = Arc::clone(&self.shared).ask_once((number, intended, asked), place, deliver);
         self.tasks.spawn(asking);
         self.upcoming = Upcoming::after(number + 1, offsets, places, &self.shared);
     }
@@ -135,7 +130,7 @@ impl Shared {
     /// One request of an open loop. It waits for its place no longer than a user would for a first token.
     fn ask_once(
         self: Arc<Self>,
-        (number, intended, body): (u32, Instant, Bytes),
+        (number, intended, asked): (u32, Instant, Asked),
         places: Arc<Semaphore>,
         deliver: UnboundedSender<Record>,
     ) -> impl Future<Output = ()> + Send {
@@ -150,7 +145,7 @@ impl Shared {
                 return;
             };
             let shared = &waiting.shared;
-            let request = shared.request(number, intended, body);
+            let request = shared.request(number, intended, asked);
             request.run(&shared.endpoint, deliver).await;
         }
     }

@@ -104,7 +104,14 @@ fn what_no_server_can_have_counted_teaches_nothing() {
         ("far too much for more", vec![(16, 20), (300, 1 << 30)]),
         (
             "at random",
-            vec![(16, 900), (300, 20), (100, 7000), (200, 5), (250, 90_000), (30, 77)],
+            vec![
+                (16, 900),
+                (300, 20),
+                (100, 7000),
+                (200, 5),
+                (250, 90_000),
+                (30, 77),
+            ],
         ),
     ] {
         assert_eq!(learned(&counts).fit(), None, "{what}");

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     baseline::Baselines,
     board::Board,
+    calibration::Calibrations,
     clock::unix_now,
     config::plan::Plan,
     lag::Lag,
@@ -60,7 +61,7 @@ pub(super) struct ServeArgs {
     limit: LimitArgs,
 
     /// A directory, which is there, for what is to survive restarts: what was used of budgets, and the
-    /// baselines that were learned.
+    /// baselines and lengths of words that were learned.
     #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
     storage: Option<PathBuf>,
 
@@ -155,6 +156,7 @@ pub(super) struct Exporter {
     supervisor: Supervisor,
     metrics: Metrics,
     baselines: Baselines,
+    calibrations: Calibrations,
     pub(super) board: Board,
     lag: Lag,
     pause: PauseSwitch,
@@ -185,6 +187,7 @@ impl Exporter {
             supervisor,
             metrics: shared.metrics,
             baselines: shared.baselines,
+            calibrations: shared.calibrations,
             board,
             lag: shared.lag,
             pause: shared.pause,
@@ -201,6 +204,7 @@ impl Exporter {
         let (storage, state) = opened.map_err(CliError::usage)?;
         self.supervisor.protection().restore(&state.budgets);
         self.baselines.restore(&state.baselines, unix_now());
+        self.calibrations.restore(&state.calibrations, unix_now());
         self.storage = Some((storage, state));
         Ok(())
     }
@@ -242,6 +246,7 @@ impl Exporter {
                 state,
                 self.supervisor.protection().clone(),
                 self.baselines.clone(),
+                self.calibrations.clone(),
                 drained.clone(),
             ))
         });
@@ -295,15 +300,17 @@ async fn keep(
     mut state: State,
     protection: Protection,
     baselines: Baselines,
+    calibrations: Calibrations,
     drained: CancellationToken,
 ) {
     let mut failing = false;
     loop {
         let is_last = timeout(SAVE_EVERY, drained.cancelled()).await.is_ok();
-        let spent = protection.has_changed();
-        if baselines.have_changed() || spent || failing {
+        let (spent, calibrated) = (protection.has_changed(), calibrations.have_changed());
+        if baselines.have_changed() || spent || calibrated || failing {
             state.budgets = protection.kept();
             state.baselines = baselines.kept();
+            state.calibrations = calibrations.kept();
             let (storage, state) = (storage.clone(), state.clone());
             let saved = tokio::task::spawn_blocking(move || storage.save(&state)).await;
             match saved.map_err(io::Error::other).flatten() {

@@ -2,12 +2,14 @@
 //!
 //! It never retries, follows no redirect, asks no proxy of the environment, and never decompresses.
 
+mod counting;
 mod error;
 mod phases;
 mod redaction;
 mod resolver;
 mod scrape;
 mod tls;
+mod whole;
 
 use std::{
     convert::Infallible,
@@ -55,6 +57,8 @@ pub struct Client {
     /// For a request whose pooled connection was dead.
     unpooled: Option<reqwest::Client>,
     url: url::Url,
+    /// Where the server may count tokens.
+    tokenize: Option<url::Url>,
     headers: HeaderMap,
     redaction: Redaction,
     far: Arc<AtomicBool>,
@@ -81,10 +85,13 @@ impl Client {
         let mut url = dialect
             .address(target)
             .ok_or_else(|| ClientError::Url(target.url.clone()))?;
+        let mut tokenize = dialect.tokenize_address(target);
         if let Some(name) = &target.reach.tls.server_name {
             // reqwest verifies what the URL says; the resolver leads to the right host.
-            url.set_host(Some(name))
-                .map_err(|_| ClientError::Url(target.url.clone()))?;
+            for url in tokenize.iter_mut().chain([&mut url]) {
+                url.set_host(Some(name))
+                    .map_err(|_| ClientError::Url(target.url.clone()))?;
+            }
         }
         Ok(Self {
             http: build(target.connection)?,
@@ -93,6 +100,7 @@ impl Client {
                 Connection::Reuse => Some(build(Connection::New)?),
             },
             url,
+            tokenize,
             headers: headers(target, dialect, user_agent)?,
             redaction: Redaction(secret_forms(target)),
             far: Arc::default(),
@@ -151,6 +159,11 @@ impl Client {
             marks: marks.clone(),
         }));
         request
+    }
+
+    /// Whether the server may be asked how many tokens a prompt has.
+    pub fn may_count(&self) -> bool {
+        self.tokenize.is_some()
     }
 
     /// Takes secrets out of text that an endpoint sent.

@@ -175,7 +175,7 @@ impl Numbers {
                 self.times.last_success = Some(unix_now);
                 self.success(record, measured);
                 if let Some(found) = self.found.get_mut(plan.probe.prompt.cache as usize) {
-                    found.add(record.usage.found() as usize, 1);
+                    found.add(record.found() as usize, 1);
                 }
             }
         }

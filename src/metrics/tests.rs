@@ -76,6 +76,7 @@ fn edited(
         settle: Duration::ZERO,
         warmup: 0,
         prompt: Prompt {
+            prefix: None,
             source: Source::Text("Hello".into()),
             system: None,
             cache: Cache::Bust,

@@ -48,8 +48,9 @@ pub struct Admitted<'a> {
 }
 
 impl Guarded {
-    /// Whether the round that is due may begin. What it may cost is reserved until its spending is dropped.
-    pub async fn admit(&self, blocking: &Handle) -> Result<Admitted<'_>, Skip> {
+    /// Whether the round that is due may begin, with so many requests before it. What it may cost is reserved until
+    /// its spending is dropped.
+    pub async fn admit(&self, blocking: &Handle, before: u64) -> Result<Admitted<'_>, Skip> {
         let on_trial = match lock(&self.guard.circuit).admit(Instant::now()) {
             Admission::Go => false,
             Admission::Trial => true,
@@ -61,7 +62,7 @@ impl Guarded {
                 tracing::info!(probe = %self.probe.name, target = %self.target.name, condition, "the server is busy");
                 Err(Skip::ServerBusy)
             }
-            None => self.spending(on_trial).ok_or(Skip::Budget),
+            None => self.spending(before + u64::from(on_trial)).ok_or(Skip::Budget),
         };
         if spending.is_err() && on_trial {
             self.trial_ended(None);
@@ -73,9 +74,9 @@ impl Guarded {
     }
 
     /// What was due may not be fired twice over two budgets: both decide, then both are told.
-    fn spending(&self, on_trial: bool) -> Option<Spending<'_>> {
+    fn spending(&self, before: u64) -> Option<Spending<'_>> {
         let one = self.most(1);
-        let requests = self.probe.requests_of_a_round() + u64::from(on_trial);
+        let requests = self.probe.requests_of_a_round() + before;
         let most = one.times(requests as f64);
         let now = unix_now();
         // In the same order for everybody.

@@ -126,6 +126,9 @@ fn table_row(row: &Row, now: f64) -> Markup {
                 @if let Some(diagnosis) = summary.and_then(|summary| summary.diagnosis.as_ref()) {
                     small { (diagnosis.sentence) }
                 }
+                @if let Some(lengths) = summary.and_then(|summary| summary.prompt_lengths) {
+                    small { "prompts: " (lengths) }
+                }
             }
             td class="number" {
                 @match summary.and_then(|summary| summary.goodput) {

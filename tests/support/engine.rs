@@ -11,6 +11,7 @@ use std::{
 
 use llm_probe_exporter::{
     burst::Burst,
+    calibration::Fit,
     client::Client,
     config::plan::{
         Connection, Dialect, Generation, HttpVersion, Probe, Reach, Series, Slo, Step, Target, TextMode,
@@ -125,8 +126,9 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
         source: Source::Text("Why?".into()),
         system: None,
         cache: Cache::Share,
+        prefix: None,
     }
-    .question(0, 0);
+    .question(0, 0, &Fit::ASSUMED);
     Request {
         number: 0,
         id: RequestId::new(fastrand::u128(..)),
@@ -136,6 +138,7 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
         body: endpoint
             .dialect
             .body(target, &question, Tokens(64), &Generation::default()),
+        made_up: None,
         timeouts,
         keep_text: false,
         in_flight: Arc::default(),
@@ -239,6 +242,7 @@ pub(crate) fn probe(target: Target) -> Probe {
             source: Source::Synthetic(Length::Fixed(Tokens(32))),
             system: None,
             cache: Cache::Bust,
+            prefix: None,
         },
         max_tokens: Tokens(64),
         generation: Generation::default(),
@@ -290,6 +294,7 @@ pub(crate) fn burst_behind(probe: Probe, step: Step, gate: Gate) -> Burst {
         asked_before: 0,
         brake: Brake::new(None, &CancellationToken::new()),
         places: Arc::new(Semaphore::new(1024)),
+        fit: Fit::ASSUMED,
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) fn prompt(raw: &Field<items::Prompt>, context: &Context<'_>) -> Optio
             source: Source::Text(USUAL.to_owned()),
             system: None,
             cache: Cache::Bust,
+            prefix: None,
         });
     };
     let (item, report) = (&given.value, context.report);
@@ -74,6 +75,7 @@ pub(super) fn prompt(raw: &Field<items::Prompt>, context: &Context<'_>) -> Optio
         source,
         system: item.system.value().cloned(),
         cache: item.cache.value().copied().unwrap_or(Cache::Bust),
+        prefix: None,
     })
 }
 
