@@ -66,28 +66,24 @@ pub struct LastBurst {
 }
 
 impl Board {
-    /// A board with a row for every series of `supervisor`.
-    pub fn of(supervisor: &Supervisor) -> Self {
-        let board = Self::default();
-        let mut rows = board.lock();
+    /// Has a row for every series of `supervisor` from now on; what a row says of a series that was there stays.
+    pub fn follow(&self, supervisor: &Supervisor) {
+        let mut board = self.lock();
+        let before = std::mem::take(&mut *board);
         for watched in supervisor.watched() {
-            let row = Row {
-                watched: Arc::clone(watched),
-                state: State::Unarmed,
-                held_by: None,
-                next_due: None,
-                last: None,
-                bursts: 0,
-                skipped: 0,
-                held_back: None,
-                stretch: 1.0,
-            };
-            let at = rows.rows.len();
-            rows.at.insert(watched.series.key(), at);
-            rows.rows.push(row);
+            let key = watched.series.key();
+            let known = before.at.get(&key).and_then(|&at| before.rows.get(at));
+            let row = known.map_or_else(
+                || Row::new(Arc::clone(watched)),
+                |row| Row {
+                    watched: Arc::clone(watched),
+                    ..row.clone()
+                },
+            );
+            let at = board.rows.len();
+            board.at.insert(key, at);
+            board.rows.push(row);
         }
-        drop(rows);
-        board
     }
 
     /// The rows, in the order of the plan.
@@ -141,6 +137,20 @@ impl Board {
 }
 
 impl Row {
+    fn new(watched: Arc<Watched>) -> Self {
+        Self {
+            watched,
+            state: State::Unarmed,
+            held_by: None,
+            next_due: None,
+            last: None,
+            bursts: 0,
+            skipped: 0,
+            held_back: None,
+            stretch: 1.0,
+        }
+    }
+
     /// The schedule is armed, whether bursts are fired or not.
     fn arm(&mut self) {
         if self.state == State::Unarmed {
@@ -210,13 +220,15 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
         itl_p50_seconds = summary.itl.map(|itl| itl.p50.get()),
         duration_seconds = summary.duration.map(Seconds::get),
         slowest_request = summary.slowest_request.map(tracing::field::display),
+        slowest_prompt = summary.slowest_prompt.as_ref().map(tracing::field::display),
         cancelled,
         cut_short = summary.cut_short.map(Skip::as_str),
         withheld = summary.withheld,
         diagnosis = summary.diagnosis.as_ref().map(|diagnosis| &*diagnosis.sentence),
         "burst"
     );
-    let hits = summary.served_from_cache();
+    // That later turns of a conversation are known is meant.
+    let hits = summary.first_turns_from_cache;
     if watched.series.probe.prompt.cache == Cache::Bust && hits > 0 {
         tracing::warn!(
             probe = %key.probe,
@@ -238,6 +250,8 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
         load = %key.load,
         request = record.number,
         request_id = record.id.map(tracing::field::display),
+        prompt = record.asked.name.as_ref().map(tracing::field::display),
+        turn = record.asked.turn,
         warmup = record.warmup,
         outcome = record.outcome.as_str(),
         status = record.status,

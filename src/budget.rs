@@ -181,6 +181,13 @@ pub struct Used {
     pub used: Amounts,
 }
 
+impl Used {
+    /// Whether the hour or day that it was used in is the one at `at`, in seconds since the Unix epoch.
+    pub fn is_of_now(&self, at: f64) -> bool {
+        (0.0..self.per.seconds()).contains(&(at - self.since))
+    }
+}
+
 /// Whether a due round may be fired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -302,10 +309,7 @@ impl Account {
                 share = share.min(rest / due);
             }
         }
-        let mut planned = self.reserved;
-        planned += self.used;
-        planned += most;
-        let fits = self.budget.exceeded_by(&planned).is_none();
+        let fits = self.has_room(most, at);
         let Some(rounds) = self.rounds.get_mut(&id) else {
             return if fits { Verdict::Fire } else { Verdict::Exhausted };
         };
@@ -326,10 +330,23 @@ impl Account {
         }
     }
 
+    /// Whether so much is left that nobody has reserved.
+    pub fn has_room(&mut self, most: Amounts, at: f64) -> bool {
+        self.turn(at);
+        let mut planned = self.reserved;
+        planned += self.used;
+        planned += most;
+        self.budget.exceeded_by(&planned).is_none()
+    }
+
+    pub fn reserve(&mut self, most: Amounts) {
+        self.reserved += most;
+    }
+
     /// What became of it: where several budgets hold for a round, all must let it pass.
     pub fn decided(&mut self, id: usize, most: Amounts, fires: bool) {
         if fires {
-            self.reserved += most;
+            self.reserve(most);
         }
         if let Some(rounds) = self.rounds.get_mut(&id) {
             rounds.passed_over = if fires {
@@ -354,6 +371,11 @@ impl Account {
             rounds.cost += cost;
             rounds.ended += 1.0;
         }
+    }
+
+    /// No rounds of `id` are due any more.
+    pub fn leave(&mut self, id: usize) {
+        self.rounds.remove(&id);
     }
 
     /// By how much the interval of these rounds is stretched, at least 1.

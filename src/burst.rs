@@ -1,15 +1,15 @@
 //! One due burst → N concurrent requests → their records, measured and judged.
 
 mod calibrating;
+mod closed;
 mod open;
 
 use std::{
     mem,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU32, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,22 +20,25 @@ use tokio::{
         mpsc::{UnboundedSender, unbounded_channel},
     },
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 pub use self::calibrating::calibrating_body;
-use self::open::{Unsent, Upcoming};
+use self::{
+    closed::{Loop, Ration},
+    open::{Unsent, Upcoming},
+};
 use crate::{
     answer::Examination,
     calibration::Fit,
-    config::plan::{Probe, Series, Slo},
+    config::plan::{Series, Slo},
     identity::RequestId,
     lag::Lag,
     load::{Arrival, Volume},
     measure::Measurement,
-    outcome::{Outcome, Skip},
-    prompt::MadeUp,
+    outcome::Skip,
+    prompt::Conversation,
     protection::Brake,
     record::Record,
     request::{Endpoint, Request},
@@ -52,7 +55,7 @@ pub struct Burst {
     pub lag: Lag,
     /// The runtime whose threads may look into answers.
     pub blocking: Handle,
-    /// How many requests the probe has asked before: what is asked goes on from there.
+    /// How many conversations the probe has begun before: what is asked goes on from there.
     pub asked_before: u64,
     /// Ends the burst at once; requests under way become invalid.
     pub brake: Arc<Brake>,
@@ -60,14 +63,6 @@ pub struct Burst {
     pub places: Arc<Semaphore>,
     /// How many words a made-up prompt takes.
     pub fit: Fit,
-}
-
-/// What a request asks.
-#[derive(Debug)]
-struct Asked {
-    body: Bytes,
-    /// How the prompt in it was made up, where it was.
-    made_up: Option<MadeUp>,
 }
 
 impl Burst {
@@ -165,7 +160,7 @@ struct Shared {
     keep_text: bool,
     volume: Volume,
     begun: Instant,
-    started: AtomicU32,
+    closed: Loop,
     unsent: Unsent,
 }
 
@@ -174,6 +169,11 @@ impl Places {
     fn fill(burst: &Burst, warmup: bool, volume: Volume) -> Self {
         let users = burst.series.step.load.users();
         let first = volume.requests().map_or(users, |requests| requests.min(users));
+        let ready = |number| {
+            let conversation = begun(&burst.series, burst.asked_before, number, &burst.fit);
+            Ready::new(number, conversation, &burst.series, &burst.endpoint)
+        };
+        let all_ready: Vec<Ready> = (0..first).map(ready).collect();
         let (deliver, records) = unbounded_channel();
         let shared = Arc::new(Shared {
             series: burst.series.clone(),
@@ -185,14 +185,20 @@ impl Places {
             keep_text: Examination::of(&burst.series).is_some(),
             volume,
             begun: Instant::now(),
-            started: AtomicU32::new(first),
+            closed: Loop::new(volume, first),
             unsent: Unsent::default(),
         });
-        let prepared: Vec<Asked> = (0..first).map(|number| shared.ask(number)).collect();
         let upcoming = Upcoming::of(burst, &shared);
         let mut tasks = JoinSet::new();
-        for first in (0..first).zip(prepared) {
-            tasks.spawn(Arc::clone(&shared).keep_asking(Some(first), deliver.clone()));
+        let with_ration = |ready: Ready| {
+            let turns = shared.turns_of(&ready.conversation);
+            let ration = Ration::of_user(ready.number, first, &shared, turns)?;
+            Some((ready, ration))
+        };
+        // All before the first user can take more.
+        let all_ready: Vec<_> = all_ready.into_iter().map(with_ration).collect();
+        for next in all_ready {
+            tasks.spawn(Arc::clone(&shared).keep_asking(next, deliver.clone()));
         }
         Self {
             upcoming,
@@ -209,7 +215,7 @@ impl Places {
         let all_started = if self.shared.is_open() {
             self.upcoming.is_none()
         } else {
-            let started = self.shared.started.load(Ordering::Relaxed);
+            let started = self.shared.closed.started.load(Ordering::Relaxed);
             (self.shared.volume.requests()).is_some_and(|planned| started >= planned)
         };
         !self.shared.warmup && all_started
@@ -276,79 +282,48 @@ impl Places {
 }
 
 impl Shared {
-    /// One user: the request that is prepared, then one after the other for as long as the volume allows.
-    async fn keep_asking(
-        self: Arc<Self>,
-        mut prepared: Option<(u32, Asked)>,
-        deliver: UnboundedSender<Record>,
-    ) {
-        // The first request is intended to start with the burst, each other one when the last one ended.
-        let mut intended = match &prepared {
-            Some((number, _)) if !self.warmup => {
-                let step = &self.series.step;
-                self.begun + step.arrival.start(*number, step.load.users())
-            }
-            Some(_) => self.begun,
-            None => Instant::now(),
-        };
-        // A timer that is due already may still take a millisecond.
-        if intended > Instant::now() {
-            sleep_until(intended).await;
-        }
-        let mut failures: u32 = 0;
-        loop {
-            let Some((number, asked)) = prepared.take().or_else(|| self.prepare()) else {
-                return;
-            };
-            let request = self.request(number, intended, asked);
-            match request.run(&self.endpoint, deliver.clone()).await {
-                Outcome::Ok => failures = 0,
-                Outcome::Failed(_) | Outcome::Invalid(_) => failures += 1,
-            }
-            sleep(self.volume.pause(failures)).await;
-            intended = Instant::now();
-        }
-    }
-
-    fn request(&self, number: u32, intended: Instant, asked: Asked) -> Request {
+    fn request(&self, ready: &Ready, intended: Instant) -> Request {
         Request {
-            number,
+            number: ready.number,
             id: RequestId::new(fastrand::u128(..)),
             probe: self.series.probe.name.clone(),
+            asked: ready.conversation.asked.clone(),
             warmup: self.warmup,
             intended,
-            body: asked.body,
-            made_up: asked.made_up,
+            body: ready.body.clone(),
             timeouts: self.series.probe.timeouts,
             keep_text: self.keep_text,
+            hand_back: self.turns_of(&ready.conversation) > 1,
             in_flight: Arc::clone(&self.in_flight),
         }
     }
+}
 
-    fn prepare(&self) -> Option<(u32, Asked)> {
-        let elapsed: Duration = self.begun.elapsed();
-        let next = |started| self.volume.allows(started, elapsed).then_some(started + 1);
-        let number = self
-            .started
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .ok()?;
-        Some((number, self.ask(number)))
-    }
+/// The conversation that begins after so many others, those of earlier bursts and those of this one.
+fn begun(series: &Series, asked_before: u64, in_this: u32, fit: &Fit) -> Conversation {
+    let number = asked_before + u64::from(in_this);
+    series.probe.prompt.begin(number, fastrand::u64(..), fit)
+}
 
-    fn ask(&self, number: u32) -> Asked {
-        let (series, seed) = (&self.series, fastrand::u64(..));
-        let prompt = &series.probe.prompt;
-        let number = self.asked_before + u64::from(number);
-        let question = prompt.question(number, seed, &self.fit);
-        let Probe {
-            max_tokens,
-            generation,
-            ..
-        } = &*series.probe;
-        let dialect = self.endpoint.dialect;
-        Asked {
-            body: dialect.body(&series.target, &question, *max_tokens, generation),
-            made_up: prompt.made_up(seed, &self.fit),
+/// A request that is ready to be sent.
+struct Ready {
+    number: u32,
+    conversation: Conversation,
+    body: Bytes,
+}
+
+impl Ready {
+    fn new(number: u32, conversation: Conversation, series: &Series, endpoint: &Endpoint) -> Self {
+        let body = endpoint.dialect.body(
+            &series.target,
+            &conversation.question,
+            series.probe.max_tokens,
+            &series.probe.generation,
+        );
+        Self {
+            number,
+            conversation,
+            body,
         }
     }
 }

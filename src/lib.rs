@@ -8,8 +8,8 @@
 //! [`supervisor`] lets each probe's bursts become due at each of its targets ([`schedule`]), one at a time
 //! where they would measure one another: at a fixed rate, or by a [`rhythm`] of the wall clock ([`cron`], replicas),
 //! inside the windows of a [`calendar`], and while nobody holds them back ([`pause`]). A due [`burst`] of a certain
-//! shape ([`load`]) asks something ([`prompt`]) with N concurrent requests. Made-up prompts of N tokens are made to
-//! have them by the server's own count ([`calibration`]).
+//! shape ([`load`]) asks something ([`prompt`]) with N concurrent requests, or turn by turn with as many users.
+//! Made-up prompts of N tokens are made to have them by the server's own count ([`calibration`]).
 //!
 //! Before it begins, [`protection`] asks whether it may: whether it fits what its probe and its target may use in
 //! an hour or a day ([`budget`]), whether the target sheds load ([`backoff`]), whether the server says itself that
@@ -28,6 +28,8 @@
 //! that our own lateness ([`lag`]) could have turned is not given. The requests of a burst are summed up
 //! ([`summary`]), and compared with the lowest step of their round and with what is usual ([`baseline`]) it is said
 //! why they were slow ([`diagnose`]).
+//!
+//! The plan may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
 //!
 //! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
 //! row of the page ([`web`]). [`cli`] puts the parts together; `once` prints a [`report`] instead.
@@ -84,6 +86,7 @@ pub mod random;
 pub mod reading;
 pub mod record;
 pub mod recording;
+pub mod reload;
 pub mod report;
 pub mod request;
 pub mod response;

@@ -1,9 +1,17 @@
 //! What is asked. By default every request asks something new from its first token on, so that a server's
 //! prefix cache cannot answer for it.
 
+mod conversation;
+mod question;
+mod scripts;
 mod synthetic;
 
-pub use self::synthetic::{MadeUp, Prefix};
+pub use self::{
+    conversation::{Asked, Conversation, Script},
+    question::{Message, Question, Role},
+    scripts::Scripts,
+    synthetic::{MadeUp, Prefix},
+};
 use crate::{calibration::Fit, random::normal, units::Tokens};
 
 /// What the requests of a probe ask.
@@ -17,12 +25,10 @@ pub struct Prompt {
     pub prefix: Option<Prefix>,
 }
 
-/// Where the user's message comes from.
+/// Where what the user says comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    Text(String),
-    /// Lines of a file, at least one, asked in turn.
-    Lines(Vec<String>),
+    Written(Scripts),
     /// Common English words. The length is that of the whole prompt, with what a chat template and a system message
     /// add to them.
     Synthetic(Length),
@@ -103,53 +109,6 @@ impl Cache {
     }
 }
 
-/// Who says something, beside the system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    User,
-    Assistant,
-}
-
-impl Role {
-    /// As most APIs write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Assistant => "assistant",
-        }
-    }
-}
-
-/// What somebody said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    pub role: Role,
-    pub content: String,
-}
-
-impl Message {
-    pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self {
-            role,
-            content: content.into(),
-        }
-    }
-}
-
-/// What one request asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The system message, which comes before all others.
-    pub system: Option<String>,
-    /// At least one; the last one is the user's.
-    pub messages: Vec<Message>,
-    /// Whether model and user speak in turn, before this question or after it: an API that takes nothing but a
-    /// text has to be told who says what, and each time in the same way.
-    pub is_dialogue: bool,
-    /// For APIs that can be told not to use their prefix cache.
-    pub cache: Cache,
-}
-
 impl Prompt {
     /// The same prompt of so many made-up words in place of what is asked, none of them asked before.
     #[must_use]
@@ -164,52 +123,45 @@ impl Prompt {
         }
     }
 
-    /// How the question of this `seed` is made up, where it is.
-    pub fn made_up(&self, seed: u64, fit: &Fit) -> Option<MadeUp> {
-        let Source::Synthetic(length) = self.source else {
-            return None;
-        };
-        let tokens = Tokens(length.draw(&mut fastrand::Rng::with_seed(seed)));
-        Some(MadeUp {
-            tokens,
-            words: fit.words_of_prompt(tokens),
-            prefix: self.prefix.map(|prefix| prefix.tokens),
-        })
-    }
-
-    /// The question of request `number` of its probe. `seed` makes it new where the cache is to be busted. Where it is
-    /// made up, `fit` says how many words it takes.
-    pub fn question(&self, number: u64, seed: u64, fit: &Fit) -> Question {
+    /// What is asked after `number` other conversations. `seed` makes it new where the cache is to be busted. Where it
+    /// is made up, `fit` says how many words it takes.
+    pub fn begin(&self, number: u64, seed: u64, fit: &Fit) -> Conversation {
         let busting = self.cache == Cache::Bust;
-        let mut system = self.system.clone();
-        let made_up = self.made_up(seed, fit);
-        let mut user = match (&self.source, made_up) {
-            (Source::Text(text), _) => text.clone(),
-            (Source::Lines(lines), _) => {
-                let at = usize::try_from(number % lines.len().max(1) as u64).unwrap_or(0);
-                lines.get(at).cloned().unwrap_or_default()
-            }
-            (Source::Synthetic(_), made_up) => {
-                let words = made_up.map_or(0, |made_up| made_up.words);
+        let begin = |script: &Script| Conversation::begin(script, self.system.as_ref(), self.cache);
+        let mut conversation = match &self.source {
+            Source::Written(scripts) => begin(scripts.get(number)),
+            Source::Synthetic(length) => {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let tokens = Tokens(length.draw(&mut random));
+                let words = fit.words_of_prompt(tokens);
                 // Shared prompts of different lengths begin alike.
                 let (shared, of) = match self.prefix {
                     Some(prefix) => (fit.words_of_text(prefix.tokens), prefix.seed),
                     None if busting => (0, 0),
                     None => (words, 0),
                 };
-                synthetic::text(words, shared, of, &mut fastrand::Rng::with_seed(seed))
+                let text = synthetic::text(words, shared, of, &mut random);
+                let mut conversation = begin(&Script::of_text(text));
+                conversation.asked.made_up = Some(MadeUp {
+                    tokens,
+                    words,
+                    prefix: self.prefix.map(|prefix| prefix.tokens),
+                });
+                conversation
             }
         };
-        let fresh_from_the_start = made_up.is_some() && system.is_none();
+        let fresh_from_the_start = matches!(self.source, Source::Synthetic(_)) && self.system.is_none();
         if busting && !fresh_from_the_start {
-            let beginning = system.as_mut().unwrap_or(&mut user);
-            beginning.insert_str(0, &format!("[{:08x}] ", seed >> 32 ^ seed & 0xffff_ffff));
+            conversation.mark(&format!("[{:08x}] ", seed >> 32 ^ seed & 0xffff_ffff));
         }
-        Question {
-            system,
-            messages: vec![Message::new(Role::User, user)],
-            is_dialogue: false,
-            cache: self.cache,
+        conversation
+    }
+
+    /// How many turns a conversation has at most.
+    pub fn most_turns(&self) -> u32 {
+        match &self.source {
+            Source::Written(scripts) => scripts.most_turns(),
+            Source::Synthetic(_) => 1,
         }
     }
 }
@@ -236,18 +188,17 @@ mod tests {
         }
     }
 
-    fn question(prompt: &Prompt, number: u64, seed: u64) -> Question {
-        prompt.question(number, seed, &Fit::ASSUMED)
-    }
-
     #[test]
     fn busting_changes_the_very_beginning() {
         for source in [
-            Source::Text("Why?".into()),
+            Source::Written(Scripts::only(Script::of_text("Why?"))),
             Source::Synthetic(Length::Fixed(Tokens(16))),
         ] {
             let prompt = prompt(source, None, Cache::Bust);
-            let (one, other) = (question(&prompt, 0, 1), question(&prompt, 0, u64::MAX / 3));
+            let (one, other) = (
+                prompt.begin(0, 1, &Fit::ASSUMED).question,
+                prompt.begin(0, u64::MAX / 3, &Fit::ASSUMED).question,
+            );
             assert_ne!(user(&one).get(..12), user(&other).get(..12));
         }
         let prompt = prompt(
@@ -255,32 +206,44 @@ mod tests {
             Some("Be brief."),
             Cache::Bust,
         );
-        let question = question(&prompt, 0, 0xabcd_0000_0000);
+        let question = prompt.begin(0, 0xabcd_0000_0000, &Fit::ASSUMED).question;
         assert_eq!(question.system.as_deref(), Some("[0000abcd] Be brief."));
     }
 
     #[test]
     fn sharing_repeats_itself() {
         for source in [
-            Source::Text("Why?".into()),
+            Source::Written(Scripts::only(Script::of_text("Why?"))),
             Source::Synthetic(Length::Fixed(Tokens(16))),
         ] {
             let prompt = prompt(source, Some("Be brief."), Cache::Share);
-            assert_eq!(question(&prompt, 0, 1), question(&prompt, 0, 2));
+            assert_eq!(
+                prompt.begin(0, 1, &Fit::ASSUMED).question,
+                prompt.begin(0, 2, &Fit::ASSUMED).question
+            );
         }
     }
 
     #[test]
     fn synthetic_prompts_have_as_many_words_as_tokens() {
         let prompt = prompt(Source::Synthetic(Length::Fixed(Tokens(300))), None, Cache::Bust);
-        assert_eq!(user(&question(&prompt, 3, 99)).split(' ').count(), 300);
+        assert_eq!(
+            user(&prompt.begin(3, 99, &Fit::ASSUMED).question)
+                .split(' ')
+                .count(),
+            300
+        );
     }
 
     #[test]
     fn lengths_are_drawn_as_told() {
         let drawn = |length: Length| -> Vec<u64> {
             let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-            let of = |seed| user(&question(&prompt, 0, seed)).split(' ').count() as u64;
+            let of = |seed| {
+                user(&prompt.begin(0, seed, &Fit::ASSUMED).question)
+                    .split(' ')
+                    .count() as u64
+            };
             (0..4000).map(of).collect()
         };
         let mean = |drawn: &[u64]| drawn.iter().sum::<u64>() as f64 / drawn.len() as f64;
@@ -315,7 +278,10 @@ mod tests {
     fn shared_prompts_of_different_lengths_begin_alike() {
         let length = Length::Uniform(Tokens(20), Tokens(40));
         let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-        let (one, other) = (question(&prompt, 0, 1), question(&prompt, 0, 2));
+        let (one, other) = (
+            prompt.begin(0, 1, &Fit::ASSUMED).question,
+            prompt.begin(0, 2, &Fit::ASSUMED).question,
+        );
         let (one, other) = (user(&one), user(&other));
         assert_ne!(one, other);
         assert!(one.starts_with(other) || other.starts_with(one));
@@ -323,9 +289,11 @@ mod tests {
 
     #[test]
     fn lines_are_asked_in_turn() {
-        let prompt = prompt(Source::Lines(vec!["a".into(), "b".into()]), None, Cache::Share);
+        let scripts = ["a", "b"].map(|text| (Script::of_text(text), 1.0)).into();
+        let source = Source::Written(Scripts::weighted(scripts).unwrap());
+        let prompt = prompt(source, None, Cache::Share);
         let asked: Vec<_> = (0..3)
-            .map(|n| user(&question(&prompt, n, 0)).to_owned())
+            .map(|n| user(&prompt.begin(n, 0, &Fit::ASSUMED).question).to_owned())
             .collect();
         assert_eq!(asked, ["a", "b", "a"]);
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::{
     identity::RequestId,
     outcome::{Failure, Invalid, Outcome},
-    prompt::MadeUp,
+    prompt::Asked,
     tape::Tape,
     timeline::Timeline,
     units::{Seconds, Tokens},
@@ -46,10 +46,10 @@ pub struct Record {
     pub number: u32,
     /// What the endpoint was told that the request is called; unknown in old recordings.
     pub id: Option<RequestId>,
+    /// Which prompt it asks.
+    pub asked: Asked,
     /// Warm-up requests count only for tokens and cost.
     pub warmup: bool,
-    /// How its prompt was made up, where it was.
-    pub made_up: Option<MadeUp>,
     pub timeline: Timeline,
     pub outcome: Outcome,
     /// For the log and the page: what happened in words, at most [`Record::MAX_DETAIL`] bytes, never in a label.
@@ -90,8 +90,8 @@ impl Record {
         Self {
             number,
             id: None,
+            asked: Asked::default(),
             warmup,
-            made_up: None,
             timeline: Timeline::new(intended),
             outcome: Outcome::Invalid(Invalid::Cancelled),
             detail: None,
@@ -114,7 +114,8 @@ impl Record {
 
     /// What the server found of its prompt in its prefix cache.
     pub fn found(&self) -> Found {
-        self.usage.found(self.made_up.and_then(|made_up| made_up.prefix))
+        self.usage
+            .found(self.asked.made_up.and_then(|made_up| made_up.prefix))
     }
 
     /// Whether it was cancelled while it waited for its turn.

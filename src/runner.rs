@@ -94,7 +94,7 @@ pub struct Runner {
     /// What is usual for each series.
     pub baselines: Baselines,
     pub sizing: Sizing,
-    /// Requests so far.
+    /// Conversations so far: a request each, unless it is a later turn of one.
     pub asked: AtomicU64,
     pub lag: Lag,
     /// The runtime whose threads may look into answers.
@@ -144,8 +144,7 @@ impl Runner {
         cancel: &CancellationToken,
     ) {
         let mut due = due;
-        let before = self.sizing.requests_before();
-        let admitted = self.guarded.admit(&self.blocking, before).await;
+        let admitted = self.guarded.admit(&self.blocking).await;
         self.tell_all(|| What::Stretched(self.guarded.stretch()));
         let Admitted {
             on_trial,
@@ -256,9 +255,15 @@ impl Runner {
         };
         let succeeded = judged.record.outcome == Outcome::Ok;
         spending.charge(&judged);
-        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.count(&judged);
         self.tell(step, What::Request(Box::new(judged)));
         succeeded
+    }
+
+    /// What is asked next goes on after the conversations that were begun.
+    fn count(&self, judged: &Judged) {
+        let is_first = judged.record.asked.is_first_turn();
+        self.asked.fetch_add(is_first.into(), Ordering::Relaxed);
     }
 
     fn prepared(&self, step: &Arc<Watched>, brake: Arc<Brake>) -> Burst {
@@ -287,7 +292,7 @@ impl Runner {
         let tokens_per_word = self.sizing.fit().map(|fit| fit.tokens_per_word());
         let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
             spending.charge(&judged);
-            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.count(&judged);
             self.tell(step, What::Request(Box::new(judged)));
         });
         let mut summary = tokio::select! {

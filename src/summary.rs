@@ -22,7 +22,7 @@ use crate::{
     quantile::percentile,
     record::Record,
     slo::{ErrorBounds, Objective, Verdict, Verdicts, judge},
-    units::{Ratio, Seconds, Tokens},
+    units::{Name, Ratio, Seconds, Tokens},
     usage::Found,
 };
 
@@ -207,6 +207,9 @@ pub struct Summary {
     /// How many tokens the server was taken to make of a word of theirs; `None` where that was not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_word: Option<f64>,
+    /// Those of them that were the first turn of a conversation, and found in it.
+    #[serde(skip)]
+    pub first_turns_from_cache: u64,
     /// Requests that were never sent, by reason. They are in no other number but these two.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unsent: BTreeMap<Skip, u64>,
@@ -240,6 +243,9 @@ pub struct Summary {
     /// The request whose first token came last, also in vain: the one to look for in the endpoint's logs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slowest_request: Option<RequestId>,
+    /// The name of the prompt that it asked, where that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowest_prompt: Option<Name>,
     /// What the first failed request says of its failure.
     pub first_failure: Option<String>,
     /// What the first invalid request says of what we did wrong.
@@ -297,6 +303,7 @@ pub struct Tally {
     found_in_cache: BTreeMap<Found, u64>,
     prompt_lengths: Option<PromptLengths>,
     counts: Vec<Count>,
+    first_turns_from_cache: u64,
     first_start: Option<Instant>,
     last_output: Option<Instant>,
     begun_together: Option<(Instant, Instant)>,
@@ -311,7 +318,7 @@ pub struct Tally {
     send_lag: Vec<f64>,
     phases: [(f64, u32); 6],
     error_bound: Option<Seconds>,
-    slowest: Option<(Seconds, RequestId)>,
+    slowest: Option<(Seconds, RequestId, Option<Name>)>,
     first_failure: Option<String>,
     first_invalid: Option<String>,
     retry_after: Option<Duration>,
@@ -354,9 +361,12 @@ impl Tally {
         self.ttft
             .extend(judged.waited_for_first_token().map(Seconds::get));
         if let Some((waited, id)) = judged.waited_for_first_token().zip(record.id)
-            && self.slowest.is_none_or(|(longest, _)| waited > longest)
+            && self
+                .slowest
+                .as_ref()
+                .is_none_or(|(longest, ..)| waited > *longest)
         {
-            self.slowest = Some((waited, id));
+            self.slowest = Some((waited, id, record.asked.name.clone()));
         }
         match verdicts.get(Objective::Goodput) {
             Some(Verdict::Met) => (self.judged, self.good) = (self.judged + 1, self.good + 1),
@@ -368,8 +378,10 @@ impl Tally {
             *self.failures.entry(failure).or_default() += 1;
             note(&mut self.first_failure, failure, record);
         } else {
-            *self.found_in_cache.entry(record.found()).or_default() += 1;
-            if let Some((made_up, counted)) = record.made_up.zip(record.usage.prompt) {
+            let found = record.found();
+            *self.found_in_cache.entry(found).or_default() += 1;
+            self.first_turns_from_cache += u64::from(found == Found::Hit && record.asked.is_first_turn());
+            if let Some((made_up, counted)) = record.asked.made_up.zip(record.usage.prompt) {
                 self.made_up(made_up, counted);
             }
             self.success(measured, *bounds);
@@ -482,6 +494,7 @@ impl Tally {
             prompt_lengths: self.prompt_lengths,
             counts: self.counts,
             tokens_per_word: None,
+            first_turns_from_cache: self.first_turns_from_cache,
             unsent: self.unsent,
             withheld: self.withheld,
             judged: self.judged,
@@ -511,7 +524,8 @@ impl Tally {
             },
             error_bound: self.error_bound,
             start_spread: self.begun_together.map(|(low, high)| Seconds::between(low, high)),
-            slowest_request: self.slowest.map(|(_, id)| id),
+            slowest_request: self.slowest.as_ref().map(|(_, id, _)| *id),
+            slowest_prompt: self.slowest.and_then(|(.., prompt)| prompt),
             first_failure: self.first_failure,
             first_invalid: self.first_invalid,
             retry_after: self.retry_after.map(Seconds::from),
@@ -525,7 +539,13 @@ impl Tally {
 /// Keeps the first reason that is given, with its detail.
 fn note(first: &mut Option<String>, reason: impl Display, record: &Record) {
     first.get_or_insert_with(|| {
-        let request = record.id.map(|id| format!(" (request {id})")).unwrap_or_default();
+        let prompt = record.asked.name.as_ref().map(|name| format!("prompt {name}"));
+        let request = record.id.map(|id| format!("request {id}"));
+        let which: Vec<_> = request.into_iter().chain(prompt).collect();
+        let request = match which.as_slice() {
+            [] => String::new(),
+            which => format!(" ({})", which.join(", ")),
+        };
         match &record.detail {
             Some(detail) => format!("{reason}{request}: {detail}"),
             None => format!("{reason}{request}"),

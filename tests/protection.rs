@@ -31,7 +31,7 @@ fn quick(faults: &[&str]) -> Settings {
 fn config(address: SocketAddr, target: &str, probes: &str) -> String {
     format!(
         "targets: [{{ name: target, url: 'http://{address}/v1', api: openai_chat, model: simulated{target} }}]\n\
-         defaults: {{ prompt: {{ tokens: 8 }}, max_tokens: 5 }}\nprobes:\n{probes}"
+         defaults: {{ prompt: {{ text: Say something }}, max_tokens: 5 }}\nprobes:\n{probes}"
     )
 }
 

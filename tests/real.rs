@@ -437,3 +437,42 @@ probes:
         );
     }
 }
+
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_server_finds_what_was_said_in_its_cache() {
+    let llama = Llama::start(0, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    // More than a hundred tokens.
+    let question = "Which of these two lighthouses is older? ".repeat(15);
+    let (targets, probes): (Vec<_>, Vec<_>) = APIS
+        .iter()
+        .map(|(api, base)| {
+            let url = format!("http://127.0.0.1:{}{base}", llama.port);
+            let fields = format!("api: {api}, model: smollm2, body: {{ temperature: 0, ignore_eos: true }}");
+            (
+                format!("  - {{ name: {api}, url: '{url}', {fields} }}\n"),
+                format!("  - {{ name: {api}, targets: [{api}] }}\n"),
+            )
+        })
+        .unzip();
+    let prompt = format!("prompt: {{ turns: ['{question}', 'And why?'] }}, max_tokens: 12");
+    let text = format!(
+        "targets:\n{}defaults: {{ {prompt} }}\nprobes:\n{}",
+        targets.concat(),
+        probes.concat()
+    );
+    fs::write(&file, text).unwrap();
+    let config = format!("--config.file={}", file.display());
+    for (api, _) in APIS {
+        let cached = || llama.metrics().count("llamacpp:prompt_tokens_cached_total", &[]);
+        let before = cached();
+        let burst = once(&config, api, 0);
+        let found = serde_json::json!({ "hit": 1, "miss": 1 });
+        assert_eq!(burst["found_in_cache"], found, "{api}: {burst}");
+        let (cached, answer) = (cached() - before, burst["output_tokens"].as_u64().unwrap());
+        println!("{api}: {cached} cached, answers of {answer} tokens");
+        assert!(cached > 100, "{api}: {cached}");
+    }
+}

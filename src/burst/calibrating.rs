@@ -8,7 +8,7 @@ use crate::{
     calibration::Fit,
     config::plan::{Generation, Probe, Target, Timeouts},
     identity::RequestId,
-    prompt::MadeUp,
+    prompt::{Asked, MadeUp},
     request::Request,
     summary::Judged,
     units::Tokens,
@@ -17,14 +17,17 @@ use crate::{
 /// The body of a request of `probe` for so many words in place of what it asks, whose answer is as short as can be.
 pub fn calibrating_body(probe: &Probe, target: &Target, words: u64, seed: u64) -> Bytes {
     let prompt = probe.prompt.of_new_words(words);
-    let question = prompt.question(0, seed, &Fit::ASSUMED);
+    let conversation = prompt.begin(0, seed, &Fit::ASSUMED);
     let generation = Generation {
         min_tokens: None,
         ..probe.generation
     };
-    target
-        .api
-        .body(target, &question, target.api.fewest_tokens(), &generation)
+    target.api.body(
+        target,
+        &conversation.question,
+        target.api.fewest_tokens(),
+        &generation,
+    )
 }
 
 impl Burst {
@@ -43,14 +46,17 @@ impl Burst {
             number,
             id: RequestId::new(fastrand::u128(..)),
             probe: probe.name.clone(),
+            asked: Asked {
+                made_up: Some(MadeUp {
+                    tokens: Tokens(words),
+                    words,
+                    prefix: None,
+                }),
+                ..Asked::default()
+            },
             warmup: true,
             intended: begun,
             body: calibrating_body(probe, &self.series.target, words, fastrand::u64(..)),
-            made_up: Some(MadeUp {
-                tokens: Tokens(words),
-                words,
-                prefix: None,
-            }),
             timeouts: Timeouts {
                 connect: connect.min(left),
                 first_token: first_token.min(left),
@@ -58,6 +64,7 @@ impl Burst {
                 total: total.min(left),
             },
             keep_text: false,
+            hand_back: false,
             in_flight: self.in_flight.clone(),
         };
         let (deliver, mut records) = unbounded_channel();

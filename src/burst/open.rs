@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use super::{Asked, Burst, Places, Shared};
+use super::{Burst, Places, Ready, Shared, begun};
 use crate::{
     load::{Arrival, Load, Offsets, Volume},
     outcome::Skip,
@@ -38,9 +38,8 @@ impl Unsent {
 pub(super) struct Upcoming {
     offsets: Offsets,
     places: Arc<Semaphore>,
-    number: u32,
+    ready: Ready,
     intended: Instant,
-    asked: Asked,
 }
 
 impl Upcoming {
@@ -58,12 +57,14 @@ impl Upcoming {
     fn after(number: u32, mut offsets: Offsets, places: Arc<Semaphore>, shared: &Shared) -> Option<Self> {
         let offset = offsets.next()?;
         let intended = shared.begun.checked_add(offset)?;
-        shared.volume.allows(number, offset).then(|| Self {
-            offsets,
-            places,
-            number,
-            intended,
-            asked: shared.ask(number),
+        shared.volume.allows(number, offset).then(|| {
+            let conversation = begun(&shared.series, shared.asked_before, number, &shared.fit);
+            Self {
+                offsets,
+                places,
+                ready: Ready::new(number, conversation, &shared.series, &shared.endpoint),
+                intended,
+            }
         })
     }
 
@@ -77,7 +78,7 @@ impl Upcoming {
 
     /// How many requests are not due yet.
     pub(super) fn left(self, volume: Volume) -> u64 {
-        let begun = self.number;
+        let begun = self.ready.number;
         match volume {
             Volume::Requests(requests) => requests.saturating_sub(begun).into(),
             Volume::Lasting(_) => {
@@ -99,12 +100,12 @@ impl Places {
         let Upcoming {
             offsets,
             places,
-            number,
+            ready,
             intended,
-            asked,
         } = due;
+        let number = ready.number;
         let place = Arc::clone(&places);
-        let asking = Arc::clone(&self.shared).ask_once((number, intended, asked), place, deliver);
+        let asking = Arc::clone(&self.shared).ask_once(ready, intended, place, deliver);
         self.tasks.spawn(asking);
         self.upcoming = Upcoming::after(number + 1, offsets, places, &self.shared);
     }
@@ -130,7 +131,8 @@ impl Shared {
     /// One request of an open loop. It waits for its place no longer than a user would for a first token.
     fn ask_once(
         self: Arc<Self>,
-        (number, intended, asked): (u32, Instant, Asked),
+        ready: Ready,
+        intended: Instant,
         places: Arc<Semaphore>,
         deliver: UnboundedSender<Record>,
     ) -> impl Future<Output = ()> + Send {
@@ -145,7 +147,7 @@ impl Shared {
                 return;
             };
             let shared = &waiting.shared;
-            let request = shared.request(number, intended, asked);
+            let request = shared.request(&ready, intended);
             request.run(&shared.endpoint, deliver).await;
         }
     }

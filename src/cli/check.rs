@@ -33,8 +33,9 @@ impl CheckArgs {
         let plan = self.config.read()?;
         let (shared, _) = Shared::new(&plan, runtimes.service.handle());
         // Sets up what `serve` would, which says whether certificates and keys are fit for use.
-        let supervisor = Supervisor::new(&plan, &shared)?;
-        let samples = shared.metrics.samples();
+        let metrics = shared.metrics.clone();
+        let supervisor = Supervisor::new(&plan, shared)?;
+        let samples = metrics.samples();
         print(&format!(
             "{}\n{}",
             table(&plan),
@@ -77,7 +78,7 @@ impl Cost {
         let output_tokens = requests * probe.max_tokens.0 as f64;
         let input_tokens = match probe.prompt.source {
             Source::Synthetic(length) => Some(requests * length.mean()),
-            Source::Text(_) | Source::Lines(_) => None,
+            Source::Written(_) => None,
         };
         let dollars = series
             .target

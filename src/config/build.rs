@@ -11,6 +11,7 @@ mod probes;
 mod prompts;
 mod protection;
 mod reach;
+mod scripts;
 mod secrets;
 mod slos;
 mod targets;

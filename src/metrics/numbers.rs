@@ -87,7 +87,8 @@ pub(super) struct Numbers {
     pub(super) good_bursts: u64,
     pub(super) consumption: Consumption,
     pub(super) token_sources: Counts<{ TokenSource::ALL.len() }>,
-    /// What the server found of prompts in its cache, by what was expected: a new plan may expect otherwise.
+    /// What the server found of prompts in its cache, by what was expected: a new plan may expect otherwise, and
+    /// so does a later turn of a conversation.
     pub(super) found: [Counts<{ Found::ALL.len() }>; Cache::ALL.len()],
     /// By status; `None` is every other one.
     pub(super) responses: BTreeMap<Option<u16>, u64>,
@@ -174,7 +175,8 @@ impl Numbers {
             Outcome::Ok => {
                 self.times.last_success = Some(unix_now);
                 self.success(record, measured);
-                if let Some(found) = self.found.get_mut(plan.probe.prompt.cache as usize) {
+                let expected = record.asked.expects(plan.probe.prompt.cache);
+                if let Some(found) = self.found.get_mut(expected as usize) {
                     found.add(record.found() as usize, 1);
                 }
             }

@@ -17,7 +17,7 @@ use crate::{
     load::{Arrival, Load, Volume},
     measure::Measurement,
     outcome::{Failure, Invalid, Outcome, Skip},
-    prompt::{Cache, Prompt, Source},
+    prompt::{Cache, Prompt, Script, Scripts, Source},
     record::{ConnectionState, Record},
     slo::{ErrorBounds, Verdicts, judge},
     summary::{Judged, Summary, Tally},
@@ -77,7 +77,7 @@ fn edited(
         warmup: 0,
         prompt: Prompt {
             prefix: None,
-            source: Source::Text("Hello".into()),
+            source: Source::Written(Scripts::only(Script::of_text("Hello"))),
             system: None,
             cache: Cache::Bust,
         },
@@ -613,7 +613,11 @@ async fn the_table_is_what_is_exported() {
     let metrics = Metrics::new(&["team".into()]);
     let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, budget: { requests: 9, per: day }, busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\n";
     let plan = crate::config::parse(guarded, "probes.yaml", std::path::Path::new("")).unwrap();
-    metrics.guarded_by(Protection::new(&plan, &tokio::runtime::Handle::current()).unwrap());
+    metrics.guarded_by(
+        Protection::default()
+            .next(&plan, &tokio::runtime::Handle::current())
+            .unwrap(),
+    );
     let held = exercise(&metrics, &rich("p", "t", 1));
     let mut last = Arc::unwrap_or_clone(burst(&held, &rich("p", "t", 1), [record(Outcome::Ok, 200, 11)]));
     let usual = Medians {

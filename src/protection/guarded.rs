@@ -48,9 +48,8 @@ pub struct Admitted<'a> {
 }
 
 impl Guarded {
-    /// Whether the round that is due may begin, with so many requests before it. What it may cost is reserved until
-    /// its spending is dropped.
-    pub async fn admit(&self, blocking: &Handle, before: u64) -> Result<Admitted<'_>, Skip> {
+    /// Whether the round that is due may begin. What it may cost is reserved until its spending is dropped.
+    pub async fn admit(&self, blocking: &Handle) -> Result<Admitted<'_>, Skip> {
         let on_trial = match lock(&self.guard.circuit).admit(Instant::now()) {
             Admission::Go => false,
             Admission::Trial => true,
@@ -62,7 +61,7 @@ impl Guarded {
                 tracing::info!(probe = %self.probe.name, target = %self.target.name, condition, "the server is busy");
                 Err(Skip::ServerBusy)
             }
-            None => self.spending(before + u64::from(on_trial)).ok_or(Skip::Budget),
+            None => self.spending(on_trial).ok_or(Skip::Budget),
         };
         if spending.is_err() && on_trial {
             self.trial_ended(None);
@@ -74,9 +73,9 @@ impl Guarded {
     }
 
     /// What was due may not be fired twice over two budgets: both decide, then both are told.
-    fn spending(&self, before: u64) -> Option<Spending<'_>> {
+    fn spending(&self, on_trial: bool) -> Option<Spending<'_>> {
         let one = self.most(1);
-        let requests = self.probe.requests_of_a_round() + before;
+        let requests = self.probe.requests_of_a_round() + u64::from(on_trial);
         let most = one.times(requests as f64);
         let now = unix_now();
         // In the same order for everybody.
@@ -210,6 +209,15 @@ impl Guarded {
     }
 }
 
+/// What is removed from the plan is due no more.
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        for purse in &self.purses {
+            lock(&purse.account).leave(self.id);
+        }
+    }
+}
+
 /// What a round has reserved and uses; with its end the rest is free again.
 #[derive(Debug)]
 pub struct Spending<'a> {
@@ -221,6 +229,31 @@ pub struct Spending<'a> {
 }
 
 impl Spending<'_> {
+    /// Reserves so many requests beside those of a round, unless a budget has no room for them.
+    pub fn extend(&mut self, requests: u64) -> bool {
+        let more = self.one.times(requests as f64);
+        // In the same order for everybody.
+        let mut accounts: Vec<_> = (self.guarded.purses.iter())
+            .map(|purse| lock(&purse.account))
+            .collect();
+        let now = unix_now();
+        let has_room = accounts.iter_mut().all(|account| account.has_room(more, now));
+        if has_room {
+            for account in &mut accounts {
+                account.reserve(more);
+            }
+            self.reserved += more;
+        }
+        has_room
+    }
+
+    /// A request ended that is not of the round and will not be sent again.
+    pub fn charge_apart(&mut self, judged: &Judged) {
+        let cost = self.cost;
+        self.charge(judged);
+        self.cost = cost;
+    }
+
     /// A request ended, whichever way.
     pub fn charge(&mut self, judged: &Judged) {
         let used = self.guarded.used(judged);

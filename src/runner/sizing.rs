@@ -84,13 +84,6 @@ impl Sizing {
         self.calibrations.of(self.kind.as_ref()?).fit()
     }
 
-    /// How many requests may be sent before the next burst.
-    pub(super) fn requests_before(&self) -> u64 {
-        let is_unknown = |kind: &String| !self.calibrations.of(kind).is_known();
-        let is_due = self.kind.as_ref().is_some_and(is_unknown) && !self.is_over.load(Ordering::Relaxed);
-        if is_due { REQUESTS } else { 0 }
-    }
-
     pub(super) fn learn(&self, counts: &[Count]) {
         if let Some(kind) = &self.kind {
             self.calibrations.learn(kind, counts, unix_now());
@@ -175,6 +168,9 @@ impl Runner {
         spending: &mut Spending<'_>,
         cancel: &CancellationToken,
     ) -> Result<(), &'static str> {
+        if !spending.extend(REQUESTS) {
+            return Err("no budget is left for requests that would show it");
+        }
         for (number, words) in (0..).zip(lengths) {
             let place = self
                 .wait(&self.places, 1, Some(deadline), Skip::InFlight, cancel)
@@ -183,7 +179,7 @@ impl Runner {
             let burst = self.prepared(step, Brake::new(None, cancel));
             let judged = burst.calibrate(number, words, deadline).await;
             let judged = judged.ok_or("a request to learn it did not end")?;
-            spending.charge(&judged);
+            spending.charge_apart(&judged);
             let (outcome, tokens) = (judged.record.outcome, judged.record.usage.prompt);
             self.tell(step, What::Request(Box::new(judged)));
             match tokens {

@@ -22,7 +22,7 @@ use llm_probe_exporter::{
     lag::Lag,
     load::{Arrival, Load, Process, Rate, Volume},
     outcome::{Failure, Outcome},
-    prompt::{Cache, Length, Prompt, Source},
+    prompt::{Asked, Cache, Length, Prompt, Script, Scripts, Source},
     protection::Brake,
     record::Record,
     request::{Endpoint, Request},
@@ -123,24 +123,26 @@ pub(crate) fn endpoint_behind(target: &Target, gate: Gate) -> Arc<Endpoint> {
 
 pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) -> Request {
     let question = Prompt {
-        source: Source::Text("Why?".into()),
+        source: Source::Written(Scripts::only(Script::of_text("Why?"))),
         system: None,
         cache: Cache::Share,
         prefix: None,
     }
-    .question(0, 0, &Fit::ASSUMED);
+    .begin(0, 0, &Fit::ASSUMED)
+    .question;
     Request {
         number: 0,
         id: RequestId::new(fastrand::u128(..)),
         probe: Name::new("probe").unwrap(),
+        asked: Asked::default(),
         warmup: false,
         intended: Instant::now(),
         body: endpoint
             .dialect
             .body(target, &question, Tokens(64), &Generation::default()),
-        made_up: None,
         timeouts,
         keep_text: false,
+        hand_back: false,
         in_flight: Arc::default(),
     }
 }

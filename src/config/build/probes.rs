@@ -15,6 +15,7 @@ use crate::{
         },
         report::Report,
     },
+    prompt::Prompt,
     units::{Name, Ratio, Tokens},
 };
 
@@ -55,9 +56,12 @@ pub(super) fn probe(
         None => every,
     };
     calendars::never_due(&item, every, cron.as_ref(), &calendar, of, report);
-    let steps = loads::steps(&item, of, context);
-    let targets = asked(&raw.value.targets, of, targets, report);
     let prompt = prompts::prompt(&item.prompt, context);
+    let turns = prompt.as_ref().map_or(1, Prompt::most_turns);
+    let steps = loads::steps(&item, turns, of, context);
+    let is_open = (steps.iter().flatten()).any(|step| step.load.rate().is_some());
+    prompts::waits_for_answers(&item.prompt, prompt.as_ref(), is_open, of, report);
+    let targets = asked(&raw.value.targets, of, targets, report);
     let timeouts = timeouts(&item.timeouts, of, report);
     slos::warn_of_unreachable(&item, &timeouts, report);
     let max_tokens = Tokens(item.max_tokens.value().map_or(MAX_TOKENS, |tokens| tokens.get()));

@@ -96,7 +96,7 @@ pub(super) fn fits(
             }
             let input = match probe.prompt.source {
                 Source::Synthetic(length) => length.most().0,
-                Source::Text(_) | Source::Lines(_) => 0,
+                Source::Written(_) => 0,
             };
             let most = probe.most(probe.requests_of_a_round(), input, target);
             if let Some(unit) = budget.exceeded_by(&most) {

@@ -303,6 +303,7 @@ item! {
         text: String,
         file: String,
         tokens: Length,
+        turns: Vec<At<String>>,
         system: String,
         cache: Cache,
     }
@@ -445,6 +446,7 @@ pub(in crate::config) const MAY_HOLD_SECRETS: &[&str] = &[
     "key_file",
     "body",
     "text",
+    "turns",
     "system",
 ];
 
