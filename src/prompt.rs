@@ -61,6 +61,14 @@ impl Length {
         }
     }
 
+    /// The shortest prompt there can be.
+    pub const fn least(self) -> Tokens {
+        match self {
+            Self::Fixed(tokens) | Self::Uniform(tokens, _) => tokens,
+            Self::Normal { .. } => Tokens(1),
+        }
+    }
+
     /// The length of many prompts, on average.
     pub fn mean(self) -> f64 {
         match self {

@@ -313,7 +313,7 @@ impl Price {
 }
 
 /// What to ask which targets, how often.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     pub name: Name,
     /// At least one, each once.
