@@ -117,11 +117,12 @@ impl Runner {
         let deadline = Instant::now() + timeouts.first_token.min(PATIENCE);
         let lengths = [FEW, length.most().0.clamp(*MANY.start(), *MANY.end())];
         let mut why = None;
-        if self.endpoint.client.may_count() && !ways.cannot_count {
-            if let Err(error) = self.ask_for_counts(lengths, timeouts.connect).await {
-                tracing::debug!(target = %self.target.name, error, "the server does not count tokens without inference");
-                ways.cannot_count = true;
-            }
+        if self.endpoint.client.may_count()
+            && !ways.cannot_count
+            && let Err(error) = self.ask_for_counts(lengths, timeouts.connect).await
+        {
+            tracing::debug!(target = %self.target.name, error, "the server does not count tokens without inference");
+            ways.cannot_count = true;
         }
         if !self.sizing.calibrations.of(kind).is_known() {
             why = self
@@ -130,20 +131,21 @@ impl Runner {
                 .err();
         }
         drop(ways);
-        match self.sizing.fit() {
-            Some(fit) => tracing::info!(
+        if let Some(fit) = self.sizing.fit() {
+            tracing::info!(
                 probe = %self.probe.name,
                 target = %self.target.name,
                 tokens_per_word = fit.tokens_per_word(),
                 overhead_tokens = fit.overhead(),
                 "it is known how the server counts made-up prompts"
-            ),
-            None => tracing::warn!(
+            );
+        } else {
+            tracing::warn!(
                 probe = %self.probe.name,
                 target = %self.target.name,
                 why = why.unwrap_or("the server's counts do not grow with the prompt as words would make them"),
                 "it is not known how the server counts: a made-up prompt gets a word for each token"
-            ),
+            );
         }
     }
 
