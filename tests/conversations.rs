@@ -18,6 +18,7 @@ use llm_probe_exporter::{
     prompt::{Cache, Prompt, Script as Prompted, Scripts, Source},
     sim::Settings,
     summary::Judged,
+    units::Name,
 };
 use process::{Exporter, eventually, run};
 use serde_json::Value;
@@ -31,6 +32,7 @@ use support::{
 
 fn chat(target: Target, turns: &[&str], cache: Cache) -> Probe {
     let script = Prompted {
+        name: Some(Name::new("trip").unwrap()),
         turns: turns.iter().map(ToString::to_string).collect(),
         ..Prompted::default()
     };
@@ -194,6 +196,8 @@ async fn a_turn_that_fails_ends_the_conversation() {
         .filter(|judged| judged.record.outcome != Outcome::Ok)
         .collect();
     let failure = Outcome::Failed(Failure::ServerError);
+    let first = summary.first_failure.unwrap();
+    assert!(first.contains(", prompt trip): HTTP 500"), "{first}");
     assert!(
         failed.iter().all(|judged| judged.record.outcome == failure),
         "{failed:?}"
@@ -235,15 +239,56 @@ fn the_next_burst_goes_on_with_the_next_conversation() {
     assert!(log.contains("prompt=b turn=2"), "{log}");
 }
 
-#[test]
-fn later_turns_are_expected_to_be_warm() {
-    let settings = Settings {
+/// A trial, after the endpoint shed load.
+#[tokio::test]
+async fn one_request_alone_is_a_first_turn() {
+    let server = Server::start(|request| answer(request.number));
+    let asking = chat(target(server.address), &["a", "b"], Cache::Bust);
+    let judged = burst(asking, step(4, Volume::Requests(8)))
+        .try_one()
+        .await
+        .unwrap();
+    assert_eq!(
+        (judged.record.outcome, judged.record.asked.is_first_turn()),
+        (Outcome::Ok, true)
+    );
+    assert_eq!(messages(&server.only()).len(), 1);
+}
+
+/// So much faster than a real one that nobody waits for it.
+fn quick() -> Settings {
+    Settings {
         speed: 10.0,
         slots: Some(64),
         faults: vec!["cache=100000".parse().unwrap()],
         ..Settings::default()
-    };
-    let simulator = Simulator::start(settings);
+    }
+}
+
+#[test]
+fn a_budget_counts_prompts_that_grow() {
+    let simulator = Simulator::start(quick());
+    let config = format!(
+        "targets: [{{ name: target, url: 'http://{}/v1', api: openai_chat, model: simulated }}]\n\
+         probes: [{{ name: chat, every: 100ms, concurrency: 2, max_tokens: 20, \
+         prompt: {{ turns: ['{}', two, three] }}, budget: {{ input_tokens: 2500, per: day }} }}]\n",
+        simulator.address,
+        "and so on ".repeat(10),
+    );
+    let exporter = Exporter::start(&config, &[]);
+    let samples = exporter.wait_for("bursts are passed over", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"budget\""]) >= 5
+    });
+    let used = samples.count("budget_used", &["unit=\"input_tokens\""]);
+    let requests = simulator.requests();
+    assert_eq!(used, requests.iter().map(|one| one.prompt_tokens).sum::<u64>());
+    assert!(used > 0 && used <= 2500, "{used} of 2500");
+    assert_eq!(requests.len() % 6, 0, "whole conversations");
+}
+
+#[test]
+fn later_turns_are_expected_to_be_warm() {
+    let simulator = Simulator::start(quick());
     let config = format!(
         "targets: [{{ name: target, url: 'http://{}/v1', api: openai_chat, model: simulated }}]\n\
          probes: [{{ name: chat, every: 200ms, concurrency: 2, warmup: 1, max_tokens: 5, \

@@ -286,6 +286,8 @@ fn check_warns_where_bursts_do_not_fit() {
         text.contains("warning: probe `lonely`: its bursts last at least 2.00 s of every 200 ms"),
         "{text}"
     );
+    // Nobody knows how many tokens the usual prompt has.
+    assert!(text.contains("at least 0 input tokens a day"), "{text}");
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl Shared {
             }
             // Nobody goes on after a turn that failed.
             next = answer
-                .and_then(|answer| ready.conversation.answered(&answer))
+                .and_then(|answer| ready.conversation.answered(answer))
                 .and_then(|conversation| self.go_on(conversation, ration));
             sleep(self.volume.pause(failures)).await;
             intended = Instant::now();

@@ -148,7 +148,8 @@ fn totals(plan: &Plan, series: usize, samples: usize) -> String {
         } else {
             "at most"
         };
-        (bound, parts.into_iter().flatten().sum::<f64>())
+        // The sum of nothing is -0.
+        (bound, parts.into_iter().flatten().sum::<f64>() + 0.0)
     };
     let bursts: f64 = plan
         .series()

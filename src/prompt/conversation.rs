@@ -126,7 +126,7 @@ impl Conversation {
 
     /// The next turn, when this one was answered with `answer`. `None` when it was the last one, and when the answer
     /// cannot be handed back to the model as what it said: nothing of it was visible, or it is not kept whole.
-    pub fn answered(mut self, answer: &Transcript) -> Option<Self> {
+    pub fn answered(mut self, answer: Transcript) -> Option<Self> {
         let next = self.later.next()?;
         let before = &self.question.messages;
         let said = before
@@ -138,7 +138,7 @@ impl Conversation {
             return None;
         }
         self.question.messages.extend([
-            Message::new(Role::Assistant, answer.visible.clone()),
+            Message::new(Role::Assistant, answer.visible),
             Message::new(Role::User, next),
         ]);
         self.question.cache = Cache::Share;
@@ -188,7 +188,7 @@ mod tests {
             (Cache::Bust, Cache::Bust)
         );
 
-        let second = first.answered(&answer(" Rome.\n")).unwrap();
+        let second = first.answered(answer(" Rome.\n")).unwrap();
         let until_second = [(User, "[1] Where to?"), (Assistant, " Rome.\n"), (User, "How?")];
         assert_eq!(said(&second), until_second);
         let second_left = second.turns_left();
@@ -198,13 +198,13 @@ mod tests {
             (Cache::Share, Cache::Share)
         );
 
-        let third = second.answered(&answer("By train.")).unwrap();
+        let third = second.answered(answer("By train.")).unwrap();
         let (before, asked) = (said(&third)[..3].to_vec(), said(&third)[3..].to_vec());
         assert_eq!(before, until_second);
         assert_eq!(asked, [(Assistant, "By train."), (User, "When?")]);
         assert_eq!(third.asked.name.as_ref().unwrap().as_str(), "trip");
         assert_eq!((second_left, third.turns_left()), (2, 1));
-        assert!(third.answered(&answer("Soon.")).is_none());
+        assert!(third.answered(answer("Soon.")).is_none());
     }
 
     #[test]
@@ -215,14 +215,14 @@ mod tests {
         };
         for answer in [answer(""), answer(" \n"), cut] {
             assert!(
-                begun(&["Where to?", "How?"]).answered(&answer).is_none(),
+                begun(&["Where to?", "How?"]).answered(answer.clone()).is_none(),
                 "{answer:?}"
             );
         }
         let half = answer(&"a".repeat(Conversation::MOST_SAID / 2));
-        let second = begun(&["a", "b", "c", "d"]).answered(&half).unwrap();
-        let third = second.answered(&half).unwrap();
-        assert!(third.answered(&answer("a")).is_none());
+        let second = begun(&["a", "b", "c", "d"]).answered(half.clone()).unwrap();
+        let third = second.answered(half.clone()).unwrap();
+        assert!(third.answered(answer("a")).is_none());
     }
 
     #[test]

@@ -13,6 +13,12 @@ use crate::{
 
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Longer than any model reads.
+const MAX_LINE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Each takes memory beside its text.
+const MOST_PROMPTS: usize = 1_000_000;
+
 /// Who has more wrong lines in a file is not helped by the rest of them.
 const MOST_WRONG_LINES: usize = 10;
 
@@ -28,6 +34,13 @@ pub(super) fn scripts(file: &At<String>, context: &Context<'_>) -> Option<Script
         context.report.problem(file.id, what, mend);
     };
     let text = read(&path).map_err(|wrong| problem("", wrong)).ok()?;
+    if text.lines().nth(MOST_PROMPTS).is_some() {
+        problem(
+            "",
+            wrong(format!("has more than {MOST_PROMPTS} lines"), "use fewer prompts"),
+        );
+        return None;
+    }
     let mut scripts = Vec::new();
     let mut names: HashMap<Name, usize> = HashMap::new();
     let mut wrong_lines = 0;
@@ -89,6 +102,9 @@ fn read(path: &Path) -> Result<String, Wrong> {
 
 /// What one line asks, and how much it weighs.
 fn script(line: &str) -> Result<(Script, f64), Wrong> {
+    if line.len() > MAX_LINE_BYTES {
+        return Err(wrong("is longer than 8 MiB", "ask less"));
+    }
     let line = match line.trim_start().bytes().next() {
         Some(b'"') => Line {
             prompt: Some(Text::Text(json(line)?)),
