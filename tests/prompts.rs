@@ -4,7 +4,6 @@
 #[expect(dead_code, reason = "other test files use the rest")]
 #[path = "support/process.rs"]
 mod process;
-#[expect(dead_code, reason = "other test files use the rest")]
 #[path = "support/simulator.rs"]
 mod simulator;
 
