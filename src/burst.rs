@@ -1,5 +1,6 @@
 //! One due burst → N concurrent requests → their records, measured and judged.
 
+mod calibrating;
 mod closed;
 mod open;
 
@@ -22,12 +23,14 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::calibrating::calibrating_body;
 use self::{
     closed::{Loop, Ration},
     open::Unsent,
 };
 use crate::{
     answer::Examination,
+    calibration::Fit,
     config::plan::{Series, Slo},
     identity::RequestId,
     lag::Lag,
@@ -56,6 +59,8 @@ pub struct Burst {
     pub brake: Arc<Brake>,
     /// Requests that may be under way, over all probes: those of an open loop wait for theirs here.
     pub places: Arc<Semaphore>,
+    /// How many words a made-up prompt takes.
+    pub fit: Fit,
 }
 
 impl Burst {
@@ -146,6 +151,7 @@ struct Shared {
     endpoint: Arc<Endpoint>,
     in_flight: Arc<AtomicI64>,
     asked_before: u64,
+    fit: Fit,
     warmup: bool,
     keep_text: bool,
     volume: Volume,
@@ -163,7 +169,7 @@ impl Places {
         let users = burst.series.step.load.users();
         let first = volume.requests().map_or(users, |requests| requests.min(users));
         let ready = |number| {
-            let conversation = begun(&burst.series, burst.asked_before, number);
+            let conversation = begun(&burst.series, burst.asked_before, number, &burst.fit);
             Ready::new(number, conversation, &burst.series, &burst.endpoint)
         };
         let all_ready: Vec<Ready> = (0..first).map(ready).collect();
@@ -173,6 +179,7 @@ impl Places {
             endpoint: Arc::clone(&burst.endpoint),
             in_flight: Arc::clone(&burst.in_flight),
             asked_before: burst.asked_before,
+            fit: burst.fit,
             warmup,
             keep_text: Examination::of(&burst.series).is_some(),
             volume,
@@ -309,9 +316,9 @@ impl Shared {
 }
 
 /// The conversation that begins after so many others, those of earlier bursts and those of this one.
-fn begun(series: &Series, asked_before: u64, in_this: u32) -> Conversation {
+fn begun(series: &Series, asked_before: u64, in_this: u32, fit: &Fit) -> Conversation {
     let number = asked_before + u64::from(in_this);
-    series.probe.prompt.begin(number, fastrand::u64(..))
+    series.probe.prompt.begin(number, fastrand::u64(..), fit)
 }
 
 /// A request that is ready to be sent.

@@ -9,6 +9,7 @@
 //! where they would measure one another: at a fixed rate, or by a [`rhythm`] of the wall clock ([`cron`], replicas),
 //! inside the windows of a [`calendar`], and while nobody holds them back ([`pause`]). A due [`burst`] of a certain
 //! shape ([`load`]) asks something ([`prompt`]) with N concurrent requests, or turn by turn with as many users.
+//! Made-up prompts of N tokens are made to have them by the server's own count ([`calibration`]).
 //!
 //! Before it begins, [`protection`] asks whether it may: whether it fits what its probe and its target may use in
 //! an hour or a day ([`budget`], by the bursts that a [`timetable`] says are still due), whether the target sheds load ([`backoff`]), whether the server says itself that
@@ -45,7 +46,7 @@
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and the outside
 //!   crates that matter have their homes listed there.
 //! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
-//!   `budget`, `backoff`, `busy`, `diagnose`, `capacity`, `baseline` and the engine of `sim` hold no clock and do no I/O: instants
+//!   `budget`, `backoff`, `busy`, `diagnose`, `capacity`, `baseline`, `calibration` and the engine of `sim` hold no clock and do no I/O: instants
 //!   are passed in.
 //! - Measuring has a [`runtime`] of its own.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
@@ -60,6 +61,7 @@ pub mod budget;
 pub mod burst;
 pub mod busy;
 pub mod calendar;
+pub mod calibration;
 pub mod capacity;
 pub mod cli;
 pub mod client;
@@ -73,6 +75,7 @@ pub mod framing;
 pub mod gate;
 pub mod identity;
 pub mod lag;
+pub mod lasting;
 pub mod load;
 pub mod measure;
 pub mod metrics;

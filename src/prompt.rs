@@ -4,13 +4,15 @@
 mod conversation;
 mod question;
 mod scripts;
+mod synthetic;
 
 pub use self::{
     conversation::{Asked, Conversation, Script},
     question::{Message, Question, Role},
     scripts::Scripts,
+    synthetic::{MadeUp, Prefix},
 };
-use crate::{random::normal, units::Tokens};
+use crate::{calibration::Fit, random::normal, units::Tokens};
 
 /// What the requests of a probe ask.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,13 +21,16 @@ pub struct Prompt {
     /// The system message.
     pub system: Option<String>,
     pub cache: Cache,
+    /// Of synthetic prompts that are otherwise new; then `cache` is [`Cache::Share`].
+    pub prefix: Option<Prefix>,
 }
 
 /// Where what the user says comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     Written(Scripts),
-    /// Common English words, about one token each in the tokenizers in use.
+    /// Common English words. The length is that of the whole prompt, with what a chat template and a system message
+    /// add to them.
     Synthetic(Length),
 }
 
@@ -53,6 +58,14 @@ impl Length {
             Self::Normal { mean, deviation } => {
                 Tokens(mean.0.saturating_add(deviation.0.saturating_mul(Self::FARTHEST)))
             }
+        }
+    }
+
+    /// The shortest prompt there can be.
+    pub const fn least(self) -> Tokens {
+        match self {
+            Self::Fixed(tokens) | Self::Uniform(tokens, _) => tokens,
+            Self::Normal { .. } => Tokens(1),
         }
     }
 
@@ -105,22 +118,44 @@ impl Cache {
 }
 
 impl Prompt {
-    /// What is asked after `number` other conversations. `seed` makes it new where the cache is to be busted.
-    pub fn begin(&self, number: u64, seed: u64) -> Conversation {
+    /// The same prompt of so many made-up words in place of what is asked, none of them asked before.
+    #[must_use]
+    pub fn of_new_words(&self, words: u64) -> Self {
+        Self {
+            source: Source::Synthetic(Length::Fixed(Tokens(words))),
+            prefix: (self.cache == Cache::Share).then_some(Prefix {
+                tokens: Tokens(0),
+                seed: 0,
+            }),
+            ..self.clone()
+        }
+    }
+
+    /// What is asked after `number` other conversations. `seed` makes it new where the cache is to be busted. Where it
+    /// is made up, `fit` says how many words it takes.
+    pub fn begin(&self, number: u64, seed: u64, fit: &Fit) -> Conversation {
         let busting = self.cache == Cache::Bust;
         let begin = |script: &Script| Conversation::begin(script, self.system.as_ref(), self.cache);
         let mut conversation = match &self.source {
             Source::Written(scripts) => begin(scripts.get(number)),
             Source::Synthetic(length) => {
                 let mut random = fastrand::Rng::with_seed(seed);
-                let count = length.draw(&mut random);
+                let tokens = Tokens(length.draw(&mut random));
+                let words = fit.words_of_prompt(tokens);
                 // Shared prompts of different lengths begin alike.
-                let mut random = if busting {
-                    random
-                } else {
-                    fastrand::Rng::with_seed(0)
+                let (shared, of) = match self.prefix {
+                    Some(prefix) => (fit.words_of_text(prefix.tokens), prefix.seed),
+                    None if busting => (0, 0),
+                    None => (words, 0),
                 };
-                begin(&Script::of_text(words(count, &mut random)))
+                let text = synthetic::text(words, shared, of, &mut random);
+                let mut conversation = begin(&Script::of_text(text));
+                conversation.asked.made_up = Some(MadeUp {
+                    tokens,
+                    words,
+                    prefix: self.prefix.map(|prefix| prefix.tokens),
+                });
+                conversation
             }
         };
         let fresh_from_the_start = matches!(self.source, Source::Synthetic(_)) && self.system.is_none();
@@ -156,27 +191,6 @@ impl Prompt {
     }
 }
 
-/// `count` words.
-fn words(count: u64, random: &mut fastrand::Rng) -> String {
-    let mut text = String::new();
-    for at in 0..count {
-        if at > 0 {
-            text.push(' ');
-        }
-        text.push_str(random.choice(WORDS).unwrap_or(&"the"));
-    }
-    text
-}
-
-/// Words that are one token (with the space before them) in the vocabularies of Llama, Qwen, GPT and Mistral.
-const WORDS: &[&str] = &[
-    "the", "of", "and", "to", "in", "is", "that", "it", "was", "for", "on", "are", "with", "as", "his",
-    "they", "be", "at", "one", "have", "this", "from", "or", "had", "by", "not", "word", "but", "what",
-    "some", "we", "can", "out", "other", "were", "all", "there", "when", "up", "use", "your", "how", "said",
-    "an", "each", "she", "which", "do", "their", "time", "if", "will", "way", "about", "many", "then",
-    "them", "write", "would", "like", "so", "these", "her", "long",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +209,7 @@ mod tests {
             source,
             system: system.map(Into::into),
             cache,
+            prefix: None,
         }
     }
 
@@ -206,8 +221,8 @@ mod tests {
         ] {
             let prompt = prompt(source, None, Cache::Bust);
             let (one, other) = (
-                prompt.begin(0, 1).question,
-                prompt.begin(0, u64::MAX / 3).question,
+                prompt.begin(0, 1, &Fit::ASSUMED).question,
+                prompt.begin(0, u64::MAX / 3, &Fit::ASSUMED).question,
             );
             assert_ne!(user(&one).get(..12), user(&other).get(..12));
         }
@@ -216,7 +231,7 @@ mod tests {
             Some("Be brief."),
             Cache::Bust,
         );
-        let question = prompt.begin(0, 0xabcd_0000_0000).question;
+        let question = prompt.begin(0, 0xabcd_0000_0000, &Fit::ASSUMED).question;
         assert_eq!(question.system.as_deref(), Some("[0000abcd] Be brief."));
     }
 
@@ -227,21 +242,33 @@ mod tests {
             Source::Synthetic(Length::Fixed(Tokens(16))),
         ] {
             let prompt = prompt(source, Some("Be brief."), Cache::Share);
-            assert_eq!(prompt.begin(0, 1).question, prompt.begin(0, 2).question);
+            assert_eq!(
+                prompt.begin(0, 1, &Fit::ASSUMED).question,
+                prompt.begin(0, 2, &Fit::ASSUMED).question
+            );
         }
     }
 
     #[test]
     fn synthetic_prompts_have_as_many_words_as_tokens() {
         let prompt = prompt(Source::Synthetic(Length::Fixed(Tokens(300))), None, Cache::Bust);
-        assert_eq!(user(&prompt.begin(3, 99).question).split(' ').count(), 300);
+        assert_eq!(
+            user(&prompt.begin(3, 99, &Fit::ASSUMED).question)
+                .split(' ')
+                .count(),
+            300
+        );
     }
 
     #[test]
     fn lengths_are_drawn_as_told() {
         let drawn = |length: Length| -> Vec<u64> {
             let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-            let of = |seed| user(&prompt.begin(0, seed).question).split(' ').count() as u64;
+            let of = |seed| {
+                user(&prompt.begin(0, seed, &Fit::ASSUMED).question)
+                    .split(' ')
+                    .count() as u64
+            };
             (0..4000).map(of).collect()
         };
         let mean = |drawn: &[u64]| drawn.iter().sum::<u64>() as f64 / drawn.len() as f64;
@@ -276,7 +303,10 @@ mod tests {
     fn shared_prompts_of_different_lengths_begin_alike() {
         let length = Length::Uniform(Tokens(20), Tokens(40));
         let prompt = prompt(Source::Synthetic(length), None, Cache::Share);
-        let (one, other) = (prompt.begin(0, 1).question, prompt.begin(0, 2).question);
+        let (one, other) = (
+            prompt.begin(0, 1, &Fit::ASSUMED).question,
+            prompt.begin(0, 2, &Fit::ASSUMED).question,
+        );
         let (one, other) = (user(&one), user(&other));
         assert_ne!(one, other);
         assert!(one.starts_with(other) || other.starts_with(one));
@@ -288,7 +318,7 @@ mod tests {
         let source = Source::Written(Scripts::weighted(scripts).unwrap());
         let prompt = prompt(source, None, Cache::Share);
         let asked: Vec<_> = (0..3)
-            .map(|n| user(&prompt.begin(n, 0).question).to_owned())
+            .map(|n| user(&prompt.begin(n, 0, &Fit::ASSUMED).question).to_owned())
             .collect();
         assert_eq!(asked, ["a", "b", "a"]);
     }
@@ -297,6 +327,7 @@ mod tests {
     fn the_longest_prompt_has_the_answers_of_earlier_turns() {
         let guessed = |source, system: Option<&str>| {
             let prompt = Prompt {
+                prefix: None,
                 source,
                 system: system.map(str::to_owned),
                 cache: Cache::Bust,

@@ -11,7 +11,7 @@ use crate::{
     tape::Tape,
     timeline::Timeline,
     units::{Seconds, Tokens},
-    usage::{ServerPhases, Transcript, Usage},
+    usage::{Found, ServerPhases, Transcript, Usage},
 };
 
 /// How a request came by its connection.
@@ -110,6 +110,12 @@ impl Record {
             replica: None,
             certificate_expires: None,
         }
+    }
+
+    /// What the server found of its prompt in its prefix cache.
+    pub fn found(&self) -> Found {
+        self.usage
+            .found(self.asked.made_up.and_then(|made_up| made_up.prefix))
     }
 
     /// Whether it was cancelled while it waited for its turn.

@@ -100,6 +100,7 @@ impl Report {
         )];
         lines.push(self.latencies().to_string());
         lines.extend(self.throughput());
+        lines.extend(self.prompts());
         lines.extend(self.cache());
         lines.push(self.goodput());
         lines.extend(
@@ -165,6 +166,11 @@ impl Report {
             summary.output_tokens,
             summary.counted_by()?,
         ))
+    }
+
+    fn prompts(&self) -> Option<String> {
+        let lengths = self.summary.prompt_lengths?;
+        Some(format!("prompts: {lengths}"))
     }
 
     fn cache(&self) -> Option<String> {

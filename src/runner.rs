@@ -3,6 +3,7 @@
 
 mod firing;
 mod searching;
+mod sizing;
 mod waits;
 
 use std::{
@@ -22,11 +23,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::sizing::{Sizing, Tried};
 use self::waits::Waits;
 use crate::{
     backoff::{Admission, takes_requests},
     baseline::Baselines,
     burst::Burst,
+    calibration::Fit,
     capacity::Capacity,
     clock::unix_now,
     config::plan::{Probe, Series, Target},
@@ -36,6 +39,7 @@ use crate::{
     metrics::SeriesMetrics,
     outcome::Skip,
     pause::PauseSwitch,
+    prompt::Cache,
     protection::{Brake, Guarded, Spending},
     request::Endpoint,
     rhythm::Replica,
@@ -98,6 +102,7 @@ pub struct Runner {
     pub guarded: Guarded,
     /// What is usual for each series.
     pub baselines: Baselines,
+    pub sizing: Sizing,
     /// Conversations so far: a request each, unless it is a later turn of one.
     pub asked: AtomicU64,
     pub lag: Lag,
@@ -162,6 +167,10 @@ impl Runner {
         let Some(mut spending) = spending else {
             return self.skip_round(Skip::Budget, 1);
         };
+        // Bursts that are due meanwhile are late by our own doing.
+        waits.inspect(|waits| waits.begin());
+        self.calibrate(cancel).await;
+        waits.inspect(|waits| waits.end());
         if let (Some(bounds), Some(step)) = (self.probe.capacity, self.steps.first()) {
             return self.search(step, bounds, due, &mut spending, waits, cancel).await;
         }
@@ -308,7 +317,7 @@ impl Runner {
         cancel: &CancellationToken,
     ) -> Result<Judged, Skip> {
         let step = self.steps.first().ok_or(Skip::Backoff)?;
-        let mut spending = self.guarded.trial().ok_or(Skip::Budget)?;
+        let mut spending = self.guarded.apart(1).ok_or(Skip::Budget)?;
         // A request of an open loop takes its place itself.
         let users = step.series.step.load.users().min(1);
         let _place = self.places_of(users, due, waits, cancel).await?;
@@ -342,6 +351,7 @@ impl Runner {
             asked_before: self.asked.load(Ordering::Relaxed),
             brake,
             places: Arc::clone(&self.places),
+            fit: self.sizing.fit().unwrap_or(Fit::ASSUMED),
         }
     }
 
@@ -355,19 +365,25 @@ impl Runner {
         cancel: &CancellationToken,
         mut each: impl FnMut(&Judged),
     ) -> Summary {
+        let tokens_per_word = self.sizing.fit().map(|fit| fit.tokens_per_word());
         let burst = self.prepared(step, series, Arc::clone(brake)).run(|judged| {
             spending.charge(&judged);
             self.count(&judged);
             each(&judged);
             self.tell(step, What::Request(Box::new(judged)));
         });
-        let summary = tokio::select! {
+        let mut summary = tokio::select! {
             biased;
             never = self.pull(brake, cancel) => match never {},
             summary = burst => summary,
             never = self.guarded.watch(&self.blocking, brake) => match never {},
         };
         self.guarded.burst_ended(brake);
+        summary.tokens_per_word = tokens_per_word;
+        // What comes from a cache may not be counted.
+        if self.probe.prompt.cache == Cache::Bust {
+            self.sizing.learn(&summary.counts);
+        }
         for (&skip, &requests) in &summary.unsent {
             let requests = u32::try_from(requests).unwrap_or(u32::MAX);
             self.tell(step, What::RequestsSkipped(skip, requests));

@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{baseline::Baseline, budget::Used};
+use crate::{baseline::Baseline, budget::Used, calibration::Calibration};
 
 /// The form of the file. Another one is set aside.
 const VERSION: u32 = 1;
@@ -27,6 +27,8 @@ pub struct State {
     pub budgets: BTreeMap<String, Used>,
     #[serde(default)]
     pub baselines: BTreeMap<String, Baseline>,
+    #[serde(default)]
+    pub calibrations: BTreeMap<String, Calibration>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,7 +88,7 @@ impl Storage {
         tracing::warn!(
             file = %self.path.display(),
             now = %aside.display(),
-            "the state file {why}: it is set aside, and budgets and baselines begin anew"
+            "the state file {why}: it is set aside, and budgets, baselines and calibrations begin anew"
         );
         Ok(State::default())
     }
@@ -145,6 +147,7 @@ mod tests {
         State {
             budgets: BTreeMap::from([("probe/a b".to_owned(), used)]),
             baselines: BTreeMap::new(),
+            calibrations: BTreeMap::new(),
         }
     }
 

@@ -1,21 +1,28 @@
 //! Requests that were judged, and one burst of them in numbers: what the last-burst gauges, the log line,
 //! the page and the report of `once` say.
 
-use std::{collections::BTreeMap, fmt::Display, mem, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display},
+    mem,
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
+    calibration::Count,
     config::plan::Slo,
     diagnose::{Diagnosis, Evidence, Fate, Observed, Sample},
     identity::RequestId,
     measure::{Measurement, Phases, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
+    prompt::MadeUp,
     quantile::percentile,
     record::Record,
     slo::{ErrorBounds, Objective, Verdict, Verdicts, judge},
-    units::{Name, Ratio, Seconds},
+    units::{Name, Ratio, Seconds, Tokens},
     usage::Found,
 };
 
@@ -119,6 +126,58 @@ impl Stats {
     }
 }
 
+/// From the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Range {
+    pub min: Tokens,
+    pub max: Tokens,
+}
+
+impl Range {
+    fn of(tokens: Tokens) -> Self {
+        Self {
+            min: tokens,
+            max: tokens,
+        }
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
+    }
+}
+
+/// `300`, or `298–303`.
+impl Display for Range {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max {
+            write!(out, "{}", self.min)
+        } else {
+            write!(out, "{}–{}", self.min, self.max)
+        }
+    }
+}
+
+/// How long made-up prompts were to be, and how long they were by the server's count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PromptLengths {
+    pub asked: Range,
+    pub counted: Range,
+}
+
+/// In words.
+impl Display for PromptLengths {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asked, counted } = self;
+        write!(out, "{asked} tokens asked, {counted} counted by the server")
+    }
+}
+
+/// Of so many requests it is kept how long their prompts were; more would teach no more.
+const MOST_COUNTS: usize = 8;
+
 /// One burst, ended: one firing of a probe at one target and one load. Warm-up is in none of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -139,6 +198,15 @@ pub struct Summary {
     pub token_sources: BTreeMap<TokenSource, u64>,
     /// Successes by what the server found of their prompts in its prefix cache.
     pub found_in_cache: BTreeMap<Found, u64>,
+    /// How long made-up prompts were to be and, of the successes whose server counts, were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_lengths: Option<PromptLengths>,
+    /// Words of some made-up prompts, and what the server counted, to learn from.
+    #[serde(skip)]
+    pub counts: Vec<Count>,
+    /// How many tokens the server was taken to make of a word of theirs; `None` where that was not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_word: Option<f64>,
     /// Those of them that were the first turn of a conversation, and found in it.
     #[serde(skip)]
     pub first_turns_from_cache: u64,
@@ -233,6 +301,8 @@ pub struct Tally {
     output_tokens: u64,
     token_sources: BTreeMap<TokenSource, u64>,
     found_in_cache: BTreeMap<Found, u64>,
+    prompt_lengths: Option<PromptLengths>,
+    counts: Vec<Count>,
     first_turns_from_cache: u64,
     first_start: Option<Instant>,
     last_output: Option<Instant>,
@@ -308,9 +378,12 @@ impl Tally {
             *self.failures.entry(failure).or_default() += 1;
             note(&mut self.first_failure, failure, record);
         } else {
-            let found = record.usage.found();
+            let found = record.found();
             *self.found_in_cache.entry(found).or_default() += 1;
             self.first_turns_from_cache += u64::from(found == Found::Hit && record.asked.is_first_turn());
+            if let Some((made_up, counted)) = record.asked.made_up.zip(record.usage.prompt) {
+                self.made_up(made_up, counted);
+            }
             self.success(measured, *bounds);
         }
     }
@@ -324,6 +397,27 @@ impl Tally {
         if are_missed {
             self.withheld += requests;
             self.judged += requests;
+        }
+    }
+
+    fn made_up(&mut self, made_up: MadeUp, counted: Tokens) {
+        let asked = Range::of(made_up.tokens);
+        let found = Range::of(counted);
+        self.prompt_lengths = Some(match self.prompt_lengths {
+            None => PromptLengths {
+                asked,
+                counted: found,
+            },
+            Some(before) => PromptLengths {
+                asked: before.asked.with(asked),
+                counted: before.counted.with(found),
+            },
+        });
+        if self.counts.len() < MOST_COUNTS {
+            self.counts.push(Count {
+                words: made_up.words,
+                tokens: counted,
+            });
         }
     }
 
@@ -397,6 +491,9 @@ impl Tally {
             output_tokens: self.output_tokens,
             token_sources: self.token_sources,
             found_in_cache: self.found_in_cache,
+            prompt_lengths: self.prompt_lengths,
+            counts: self.counts,
+            tokens_per_word: None,
             first_turns_from_cache: self.first_turns_from_cache,
             unsent: self.unsent,
             withheld: self.withheld,

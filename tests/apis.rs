@@ -195,6 +195,7 @@ async fn every_api_carries_the_answer_in_the_next_turn() {
         };
         let mut asking = probe(speaking(*api, server.address));
         asking.prompt = Prompt {
+            prefix: None,
             source: Source::Written(Scripts::only(turns)),
             system: Some("Be brief.".into()),
             cache: Cache::Share,

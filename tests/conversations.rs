@@ -38,6 +38,7 @@ fn chat(target: Target, turns: &[&str], cache: Cache) -> Probe {
     };
     Probe {
         prompt: Prompt {
+            prefix: None,
             source: Source::Written(Scripts::only(script)),
             system: None,
             cache,

@@ -27,7 +27,7 @@ fn slow() -> (Simulator, String) {
 fn config(address: SocketAddr, probes: &str) -> String {
     format!(
         "targets: [{{ name: target, url: 'http://{address}/v1', api: openai_chat, model: simulated }}]\n\
-         defaults: {{ prompt: {{ tokens: 8 }} }}\nprobes:\n{probes}"
+         defaults: {{ prompt: {{ text: Say something }} }}\nprobes:\n{probes}"
     )
 }
 

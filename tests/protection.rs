@@ -15,6 +15,7 @@ use std::{
 };
 
 use llm_probe_exporter::{
+    clock::unix_now,
     rhythm::phase,
     sim::{Settings, journal::End},
     units::Name,
@@ -36,7 +37,7 @@ fn quick(faults: &[&str]) -> Settings {
 fn config(address: SocketAddr, target: &str, probes: &str) -> String {
     format!(
         "targets: [{{ name: target, url: 'http://{address}/v1', api: openai_chat, model: simulated{target} }}]\n\
-         defaults: {{ prompt: {{ tokens: 8 }}, max_tokens: 5 }}\nprobes:\n{probes}"
+         defaults: {{ prompt: {{ text: Say something }}, max_tokens: 5 }}\nprobes:\n{probes}"
     )
 }
 
@@ -366,7 +367,7 @@ fn a_burst_that_waited_until_its_window_closed_is_not_fired() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let hog = soon("hog");
     let waits = due_within("waits", Duration::from_millis(1500)..Duration::from_millis(2500));
-    let closes = std::time::SystemTime::now() + Duration::from_secs(6);
+    let closes = std::time::UNIX_EPOCH + Duration::from_secs_f64(unix_now() + 6.0);
     let closes = humantime::format_rfc3339_seconds(closes).to_string();
     let closes = closes.trim_end_matches('Z');
     let probes = format!(

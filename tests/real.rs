@@ -80,7 +80,8 @@ fn real_counts_agree_between_server_exporter_and_prometheus() {
         count("output_tokens_total", &[]),
         server.count("llamacpp:tokens_predicted_total", &[])
     );
-    assert_eq!(count("output_tokens_total", &[]), requests * 12);
+    // Two requests of one token each showed how long its words are.
+    assert_eq!(count("output_tokens_total", &[]), requests * 12 + 2);
     let prompt = [
         "llamacpp:prompt_tokens_total",
         "llamacpp:prompt_tokens_cached_total",
@@ -569,5 +570,35 @@ fn real_capacity_lies_where_the_curve_says() {
                 None => assert_eq!(ended, "requests", "{found}"),
             }
         }
+    }
+}
+
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_prompts_are_as_long_as_they_are_to_be() {
+    let llama = Llama::start(0, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    let port = llama.port;
+    let config = format!(
+        "
+targets:
+  - {{ name: llama, url: 'http://127.0.0.1:{port}/v1', api: openai_chat, model: smollm2 }}
+probes:
+  - {{ name: made-up, requests: 4, prompt: {{ tokens: 300 }}, max_tokens: 4 }}
+"
+    );
+    fs::write(&file, config).unwrap();
+    let once = process::run(&[
+        "once",
+        "--output=json",
+        &format!("--config.file={}", file.display()),
+    ]);
+    let reports: serde_json::Value = serde_json::from_slice(&once.stdout).unwrap();
+    let lengths = &reports[0]["prompt_lengths"];
+    assert_eq!(lengths["asked"], serde_json::json!({ "min": 300, "max": 300 }));
+    for end in ["min", "max"] {
+        let counted = lengths["counted"][end].as_u64().unwrap();
+        assert!((294..=306).contains(&counted), "{lengths}");
     }
 }

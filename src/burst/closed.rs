@@ -137,7 +137,7 @@ impl Shared {
     fn begin(self: &Arc<Self>) -> Option<(Ready, Ration)> {
         let mut ration = Ration::new(self, 1)?;
         let before = self.closed.conversations.fetch_add(1, Ordering::Relaxed);
-        let conversation = begun(&self.series, self.asked_before, before);
+        let conversation = begun(&self.series, self.asked_before, before, &self.fit);
         ration.left += self.closed.take(self.turns_of(&conversation) - 1);
         self.go_on(conversation, ration)
     }

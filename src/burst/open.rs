@@ -174,7 +174,7 @@ impl Shared {
         _place: OwnedSemaphorePermit,
         deliver: UnboundedSender<Record>,
     ) {
-        let conversation = begun(&self.series, self.asked_before, number);
+        let conversation = begun(&self.series, self.asked_before, number, &self.fit);
         let ready = Ready::new(number, conversation, &self.series, &self.endpoint);
         let request = self.request(&ready, intended);
         request.run(&self.endpoint, deliver).await;

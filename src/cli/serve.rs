@@ -27,6 +27,7 @@ use super::{
 use crate::{
     baseline::Baselines,
     board::Board,
+    calibration::Calibrations,
     clock::unix_now,
     config::plan::Plan,
     lag::Lag,
@@ -65,7 +66,7 @@ pub(super) struct ServeArgs {
     limit: LimitArgs,
 
     /// A directory, which is there and nobody else's, for what is to survive restarts: what was used of budgets, and the
-    /// baselines that were learned.
+    /// baselines and lengths of words that were learned.
     #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
     storage: Option<PathBuf>,
 
@@ -188,6 +189,7 @@ pub(super) struct Exporter {
     pub(super) supervisor: Supervisor,
     pub(super) metrics: Metrics,
     baselines: Baselines,
+    calibrations: Calibrations,
     pub(super) board: Board,
     lag: Lag,
     pause: PauseSwitch,
@@ -213,6 +215,7 @@ impl Exporter {
         shared.replica = replica;
         shared.pause = pause;
         let (metrics, baselines) = (shared.metrics.clone(), shared.baselines.clone());
+        let calibrations = shared.calibrations.clone();
         let (lag, pause) = (shared.lag.clone(), shared.pause.clone());
         let supervisor = Supervisor::new(plan, shared)?;
         metrics.config_loaded(unix_now());
@@ -223,6 +226,7 @@ impl Exporter {
             supervisor,
             metrics,
             baselines,
+            calibrations,
             board,
             lag,
             pause,
@@ -244,6 +248,7 @@ impl Exporter {
             let baseline = self.baselines.of(&watched.series.lasting_name());
             watched.metrics.usual(&baseline);
         }
+        self.calibrations.restore(&state.calibrations, unix_now());
         self.storage = Some((storage, state));
         Ok(())
     }
@@ -285,6 +290,7 @@ impl Exporter {
                 state,
                 self.supervisor.protection(),
                 self.baselines.clone(),
+                self.calibrations.clone(),
                 drained.clone(),
             ))
         });
@@ -357,16 +363,18 @@ async fn keep(
     mut state: State,
     mut in_force: watch::Receiver<Protection>,
     baselines: Baselines,
+    calibrations: Calibrations,
     drained: CancellationToken,
 ) {
     let mut failing = false;
     loop {
         let is_last = timeout(SAVE_EVERY, drained.cancelled()).await.is_ok();
         let protection = in_force.borrow_and_update().clone();
-        let spent = protection.has_changed();
-        if baselines.have_changed() || spent || failing {
+        let (spent, calibrated) = (protection.has_changed(), calibrations.have_changed());
+        if baselines.have_changed() || spent || calibrated || failing {
             state.budgets = protection.kept();
             state.baselines = baselines.kept();
+            state.calibrations = calibrations.kept();
             let (storage, state) = (storage.clone(), state.clone());
             let saved = tokio::task::spawn_blocking(move || storage.save(&state)).await;
             match saved.map_err(io::Error::other).flatten() {

@@ -2,12 +2,14 @@
 //!
 //! It never retries, follows no redirect, asks no proxy of the environment, and never decompresses.
 
+mod counting;
 mod error;
 mod phases;
 mod redaction;
 mod resolver;
 mod scrape;
 mod tls;
+mod whole;
 
 use std::{
     convert::Infallible,
@@ -56,6 +58,8 @@ pub struct Client {
     /// For a request whose pooled connection was dead.
     unpooled: Option<reqwest::Client>,
     url: Url,
+    /// Where the server may count tokens.
+    tokenize: Option<Url>,
     headers: HeaderMap,
     redaction: Redaction,
     far: Arc<AtomicBool>,
@@ -83,6 +87,11 @@ impl Client {
             .address(target)
             .ok_or_else(|| ClientError::Url(target.url.clone()))?;
         let (url, _) = named_for_tls(url, &target.reach)?;
+        let tokenize = dialect
+            .tokenize_address(target)
+            .map(|url| named_for_tls(url, &target.reach))
+            .transpose()?
+            .map(|(url, _)| url);
         Ok(Self {
             http: build(target.connection)?,
             unpooled: match target.connection {
@@ -90,6 +99,7 @@ impl Client {
                 Connection::Reuse => Some(build(Connection::New)?),
             },
             url,
+            tokenize,
             headers: headers(target, dialect, user_agent)?,
             redaction: Redaction(secret_forms(target)),
             far: Arc::default(),
@@ -148,6 +158,11 @@ impl Client {
             marks: marks.clone(),
         }));
         request
+    }
+
+    /// Whether the server may be asked how many tokens a prompt has.
+    pub fn may_count(&self) -> bool {
+        self.tokenize.is_some()
     }
 
     /// Takes secrets out of text that an endpoint sent.

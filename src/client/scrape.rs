@@ -6,12 +6,9 @@ use url::Url;
 
 use super::{
     ClientError, headers, named_for_tls, plain, redaction::Redaction, resolver::MarkingResolver,
-    secret_forms, tls,
+    secret_forms, tls, whole::whole,
 };
 use crate::config::plan::{Busy, HttpVersion, Reach, Target};
-
-/// Larger expositions are not read.
-const MAX_BYTES: usize = 4 << 20;
 
 /// Reads one exposition, again and again. What belongs to the target (credentials, headers, certificates, proxy,
 /// socket) is used only where the exposition has the same scheme, host and port.
@@ -71,19 +68,8 @@ impl Scraper {
     }
 
     async fn read(&self) -> Result<String, String> {
-        let in_words = |error: reqwest::Error| self.redaction.apply(error.without_url().to_string());
         let request = self.http.get(self.url.clone()).headers(self.headers.clone());
-        let mut response = request.send().await.map_err(in_words)?;
-        if !response.status().is_success() {
-            return Err(format!("status {}", response.status().as_u16()));
-        }
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(in_words)? {
-            if bytes.len() + chunk.len() > MAX_BYTES {
-                return Err("the answer is larger than 4 MiB".to_owned());
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let bytes = whole(request.send(), &self.redaction).await?;
         String::from_utf8(bytes).map_err(|_| "the answer is no text".to_owned())
     }
 }

@@ -8,6 +8,7 @@ mod generations;
 mod identities;
 mod labels;
 mod loads;
+mod pairs;
 mod probes;
 mod prompts;
 mod protection;
@@ -86,8 +87,8 @@ pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts 
         .unwrap_or_default();
     let probes = raw_probes
         .iter()
-        .zip(names)
-        .filter_map(|(raw, name)| probes::probe(raw, name, &defaults, &known, &context))
+        .zip(&names)
+        .flat_map(|(raw, name)| probes::probes(raw, name.clone(), &names, &defaults, &known, &context))
         .map(Arc::new)
         .collect();
     targets::warn_of_unused(raw_targets, raw_probes, report);

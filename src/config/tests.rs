@@ -1087,6 +1087,33 @@ fn mistakes_in_prompts() {
                 probe("prompt: { tokens: normal 900000±100000 }"),
             ),
             ("range in a foreign form", probe("prompt: { tokens: 64..512 }")),
+            (
+                "prefix of all",
+                probe("prompt: { tokens: 512, prefix_tokens: 512 }"),
+            ),
+            (
+                "prefix beyond the shortest",
+                probe("prompt: { tokens: uniform 64..512, prefix_tokens: 100 }"),
+            ),
+            (
+                "prefix of any length",
+                probe("prompt: { tokens: normal 300±100, prefix_tokens: 100 }"),
+            ),
+            (
+                "prefix of a text",
+                probe("prompt: { text: Why?, prefix_tokens: 100 }"),
+            ),
+            (
+                "prefix that is not shared",
+                probe("prompt: { tokens: 512, prefix_tokens: 100, cache: bust }"),
+            ),
+            (
+                "pair whose name is taken",
+                format!(
+                    "{}  - name: single-user-cold\n",
+                    probe("prompt: { tokens: 512, cache: pair }")
+                ),
+            ),
             ("negative number", probe("prompt: { tokens: uniform -5..5 }")),
             ("unknown distribution", probe("prompt: { tokens: gamma 5 }")),
             ("unknown word", probe("prompt: { cache: busted }")),

@@ -16,6 +16,7 @@ mod openai_responses;
 mod openai_usage;
 mod said;
 mod tgi_generate;
+mod tokenize;
 mod triton_generate;
 
 use bytes::Bytes;
@@ -25,6 +26,7 @@ use url::Url;
 pub use self::{
     decoder::{DecodeError, Decoder},
     fault::{ApiError, error_in},
+    tokenize::{tokenize_body, tokens_counted},
 };
 pub use crate::config::plan::Dialect;
 use crate::{
@@ -114,6 +116,14 @@ impl Dialect {
         );
         url.set_query(self.query());
         Some(url)
+    }
+
+    /// The fewest tokens that an answer can be limited to.
+    pub const fn fewest_tokens(self) -> Tokens {
+        match self {
+            Self::OpenaiResponses => openai_responses::FEWEST_TOKENS,
+            _ => Tokens(1),
+        }
     }
 
     /// The header that carries the credentials, and its value: the API's own, unless a scheme is given.

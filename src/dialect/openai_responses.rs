@@ -17,6 +17,9 @@ use crate::{
     usage::Usage,
 };
 
+/// What `max_output_tokens` is at least.
+pub(super) const FEWEST_TOKENS: Tokens = Tokens(16);
+
 pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> Map<String, Value> {
     let mut body = Map::from_iter([
         ("model".to_owned(), json!(target.model)),

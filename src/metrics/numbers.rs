@@ -181,7 +181,7 @@ impl Numbers {
                 self.success(record, measured);
                 let expected = record.asked.expects(plan.probe.prompt.cache);
                 if let Some(found) = self.found.get_mut(expected as usize) {
-                    found.add(record.usage.found() as usize, 1);
+                    found.add(record.found() as usize, 1);
                 }
             }
         }

@@ -78,6 +78,7 @@ fn edited(
         settle: Duration::ZERO,
         warmup: 0,
         prompt: Prompt {
+            prefix: None,
             source: Source::Written(Scripts::only(Script::of_text("Hello"))),
             system: None,
             cache: Cache::Bust,

@@ -3,7 +3,7 @@
 
 use std::{num::NonZeroU32, vec};
 
-use super::{Cache, Message, Question, Role};
+use super::{Cache, MadeUp, Message, Question, Role};
 use crate::{units::Name, usage::Transcript};
 
 /// A conversation as it is written down: everything but the answers.
@@ -46,6 +46,8 @@ pub struct Asked {
     pub name: Option<Name>,
     /// Which turn of its conversation it is, from 1.
     pub turn: NonZeroU32,
+    /// How it was made up, where it was.
+    pub made_up: Option<MadeUp>,
 }
 
 impl Asked {
@@ -66,6 +68,7 @@ impl Default for Asked {
         Self {
             name: None,
             turn: NonZeroU32::MIN,
+            made_up: None,
         }
     }
 }

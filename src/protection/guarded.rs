@@ -85,19 +85,20 @@ impl Guarded {
         fires.then(|| Spending::new(self, one, most, true))
     }
 
-    /// Reserves what a request before the round may cost; `None` where that is not left.
-    pub fn trial(&self) -> Option<Spending<'_>> {
+    /// Reserves what so many requests beside those of a round may cost; `None` where that is not left.
+    pub fn apart(&self, requests: u64) -> Option<Spending<'_>> {
         let one = self.most(1);
+        let most = one.times(requests as f64);
         let now = unix_now();
         let mut accounts: Vec<_> = self.purses.iter().map(|purse| lock(&purse.account)).collect();
-        let fits = accounts.iter_mut().all(|account| account.affords(one, now));
+        let fits = accounts.iter_mut().all(|account| account.affords(most, now));
         if fits {
             for account in &mut accounts {
-                account.reserve(one);
+                account.reserve(most);
             }
         }
         drop(accounts);
-        fits.then(|| Spending::new(self, one, one, false))
+        fits.then(|| Spending::new(self, one, most, false))
     }
 
     /// By how much the budgets stretch the interval, at least 1.
@@ -217,7 +218,7 @@ impl Drop for Guarded {
     }
 }
 
-/// What a round or a trial has reserved and uses; with its end the rest is free again.
+/// What a round, or what is beside it, has reserved and uses; with its end the rest is free again.
 #[derive(Debug)]
 pub struct Spending<'a> {
     guarded: &'a Guarded,

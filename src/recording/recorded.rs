@@ -100,6 +100,7 @@ impl Line {
         let mut record = Record::new(self.number, self.warmup, intended);
         record.id = self.request_id.map(|id| request_id(&id)).transpose()?;
         record.asked = Asked {
+            made_up: None,
             name: self.prompt.map(|prompt| name(&prompt)).transpose()?,
             turn: self.turn.unwrap_or(Asked::default().turn),
         };

@@ -181,6 +181,9 @@ fn table_row(row: &Row, now: f64) -> Markup {
                     small { (diagnosis.sentence) }
                 }
                 @if let Some(searched) = searched { small { (searched.capacity.sentence) } }
+                @if let Some(lengths) = summary.and_then(|summary| summary.prompt_lengths) {
+                    small { "prompts: " (lengths) }
+                }
             }
             td class="number" {
                 @match summary.and_then(|summary| summary.goodput) {

@@ -55,7 +55,7 @@ fn simulator(slots: usize, queue: Option<usize>, faults: &[&str]) -> Simulator {
 fn config(simulator: &Simulator, probe: &str) -> String {
     format!(
         "targets: [{{ name: laptop, url: 'http://{}/v1', api: openai_chat, model: simulated }}]\n\
-         defaults: {{ prompt: {{ tokens: 8 }}, settle: 20ms }}\nprobes: [{probe}]\n",
+         defaults: {{ prompt: {{ text: Say something }}, settle: 20ms }}\nprobes: [{probe}]\n",
         simulator.address
     )
 }

@@ -11,6 +11,7 @@ use std::{
 
 use llm_probe_exporter::{
     burst::Burst,
+    calibration::Fit,
     client::Client,
     config::plan::{
         Connection, Dialect, Generation, HttpVersion, Probe, Reach, Series, Slo, Step, Target, TextMode,
@@ -124,8 +125,9 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
         source: Source::Written(Scripts::only(Script::of_text("Why?"))),
         system: None,
         cache: Cache::Share,
+        prefix: None,
     }
-    .begin(0, 0)
+    .begin(0, 0, &Fit::ASSUMED)
     .question;
     Request {
         number: 0,
@@ -242,6 +244,7 @@ pub(crate) fn probe(target: Target) -> Probe {
             source: Source::Synthetic(Length::Fixed(Tokens(32))),
             system: None,
             cache: Cache::Bust,
+            prefix: None,
         },
         max_tokens: Tokens(64),
         generation: Generation::default(),
@@ -293,6 +296,7 @@ pub(crate) fn burst_behind(probe: Probe, step: Step, gate: Gate) -> Burst {
         asked_before: 0,
         brake: Brake::new(None),
         places: Arc::new(Semaphore::new(1024)),
+        fit: Fit::ASSUMED,
     }
 }
 

@@ -3,13 +3,17 @@
 use super::{Context, scripts};
 use crate::{
     config::{
+        positions::NodeId,
         raw::{
+            choices::Caching,
             items,
             reading::{At, Field},
         },
         report::Report,
     },
-    prompt::{Cache, Prompt, Script, Scripts, Source},
+    prompt::{Cache, Prefix, Prompt, Script, Scripts, Source},
+    rhythm::fnv1a,
+    units::Tokens,
 };
 
 /// Any model writes more than 64 tokens to it.
@@ -23,6 +27,7 @@ pub(super) fn inherit(own: &Field<items::Prompt>, defaults: &Field<items::Prompt
         prompt.value.text = own.text.clone();
         prompt.value.file = own.file.clone();
         prompt.value.tokens = own.tokens.clone();
+        prompt.value.prefix_tokens = own.prefix_tokens.clone();
         prompt.value.turns = own.turns.clone();
     }
     prompt
@@ -38,14 +43,38 @@ fn sources(prompt: &items::Prompt) -> [bool; 4] {
     ]
 }
 
-/// `None` when it cannot be built; its problems are reported.
-pub(super) fn prompt(raw: &Field<items::Prompt>, context: &Context<'_>) -> Option<Prompt> {
+/// What a probe asks, or the two probes that it stands for.
+pub(super) enum Prompts {
+    One(Prompt),
+    Pair(Pair),
+}
+
+impl Prompts {
+    /// The only one, or the first of the pair.
+    pub(super) fn first(&self) -> &Prompt {
+        match self {
+            Self::One(prompt) | Self::Pair(Pair { cold: prompt, .. }) => prompt,
+        }
+    }
+}
+
+/// The same prompt, new to the prefix cache and known to it.
+pub(super) struct Pair {
+    pub(super) cold: Prompt,
+    pub(super) warm: Prompt,
+    /// Where the pair is asked for.
+    pub(super) at: NodeId,
+}
+
+/// `None` when it cannot be built; its problems are reported. `name` is the probe's.
+pub(super) fn prompts(raw: &Field<items::Prompt>, name: &str, context: &Context<'_>) -> Option<Prompts> {
     let Some(given) = raw.given() else {
-        return Some(Prompt {
+        return Some(Prompts::One(Prompt {
             source: Source::Written(Scripts::only(Script::of_text(USUAL))),
             system: None,
             cache: Cache::Bust,
-        });
+            prefix: None,
+        }));
     };
     let (item, report) = (&given.value, context.report);
     if sources(item).into_iter().filter(|given| *given).count() > 1 {
@@ -71,10 +100,62 @@ pub(super) fn prompt(raw: &Field<items::Prompt>, context: &Context<'_>) -> Optio
     } else {
         written(Script::of_text(USUAL))
     };
-    Some(Prompt {
-        source,
+    let prefix = prefix(item, &source, name, report);
+    let prompt = |cache| Prompt {
+        source: source.clone(),
         system: item.system.value().cloned(),
-        cache: item.cache.value().copied().unwrap_or(Cache::Bust),
+        cache,
+        prefix: prefix.filter(|_| cache == Cache::Share),
+    };
+    Some(match item.cache.given() {
+        Some(given) if given.value == Caching::Pair => Prompts::Pair(Pair {
+            cold: prompt(Cache::Bust),
+            warm: prompt(Cache::Share),
+            at: given.id,
+        }),
+        Some(given) if given.value == Caching::One(Cache::Bust) && !item.prefix_tokens.is_absent() => {
+            let what = format!(
+                "{} is `bust`, so that nothing is shared, but there is `prefix_tokens`",
+                given.thing
+            );
+            report.problem(given.id, what, "remove one");
+            return None;
+        }
+        Some(given) if given.value == Caching::One(Cache::Share) => Prompts::One(prompt(Cache::Share)),
+        None if prefix.is_some() => Prompts::One(prompt(Cache::Share)),
+        _ => Prompts::One(prompt(Cache::Bust)),
+    })
+}
+
+/// What all prompts begin with: the same text for the same probe.
+fn prefix(item: &items::Prompt, source: &Source, name: &str, report: &Report<'_>) -> Option<Prefix> {
+    let given = item.prefix_tokens.given()?;
+    let tokens = given.value.get();
+    let Source::Synthetic(length) = source else {
+        let mend = "only made-up prompts have one: write `tokens: …` in place of what is asked, or remove it";
+        report.problem(
+            given.key,
+            format!("{} is given without `tokens`", given.thing),
+            mend,
+        );
+        return None;
+    };
+    let least = length.least().0;
+    if tokens >= least {
+        let what = format!(
+            "{} is {tokens}, but a prompt may have no more than {least} tokens",
+            given.thing
+        );
+        let mend = match least {
+            1 => "let prompts have more tokens, such as `uniform 64..512` does, or remove it".to_owned(),
+            _ => format!("write at most {}, or let prompts have more `tokens`", least - 1),
+        };
+        report.problem(given.id, what, mend);
+        return None;
+    }
+    Some(Prefix {
+        tokens: Tokens(tokens),
+        seed: fnv1a(name.bytes()),
     })
 }
 

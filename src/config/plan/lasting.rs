@@ -3,7 +3,10 @@
 use serde_json::json;
 
 use super::{Generation, Series};
-use crate::prompt::{Length, Prompt, Source};
+use crate::{
+    prompt::{Length, Prompt, Source},
+    rhythm::fnv1a,
+};
 
 impl Series {
     /// What the series is called over restarts: what was learned of another model, of another question or by another
@@ -23,47 +26,55 @@ impl Series {
     /// The same number in every version of this program, and another one for another request.
     fn what_is_measured(&self) -> u64 {
         let (probe, target) = (&self.probe, &self.target);
-        let mut hash = Fnv::default();
-        hash.add(target.url.as_str());
-        hash.add(target.api.as_str());
-        hash.add(target.connection.as_str());
-        hash.add(target.http.as_str());
-        hash.add(&json!(target.body).to_string());
+        let mut said = Vec::new();
+        // Each with its length, so that texts cannot be mistaken for one another where they are joined.
+        let mut add = |text: &str| {
+            said.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            said.extend_from_slice(text.as_bytes());
+        };
+        add(target.url.as_str());
+        add(target.api.as_str());
+        add(target.connection.as_str());
+        add(target.http.as_str());
+        add(&json!(target.body).to_string());
         let Prompt {
             source,
             system,
             cache,
+            prefix,
         } = &probe.prompt;
-        hash.add(cache.expected());
-        hash.add(system.as_deref().unwrap_or_default());
+        if let Some(prefix) = prefix {
+            add("prefix");
+            add(&json!([prefix.tokens.0, prefix.seed]).to_string());
+        }
+        add(cache.expected());
+        add(system.as_deref().unwrap_or_default());
         match source {
             Source::Written(scripts) => {
-                hash.add("written");
-                hash.add(&json!(scripts.shares()).to_string());
+                add("written");
+                add(&json!(scripts.shares()).to_string());
                 for script in scripts.iter() {
-                    hash.add(script.system.as_deref().unwrap_or_default());
+                    add(script.system.as_deref().unwrap_or_default());
                     for message in &script.before {
-                        hash.add(message.role.as_str());
-                        hash.add(&message.content);
+                        add(message.role.as_str());
+                        add(&message.content);
                     }
                     for turn in &script.turns {
-                        hash.add("turn");
-                        hash.add(turn);
+                        add("turn");
+                        add(turn);
                     }
                 }
             }
             Source::Synthetic(length) => {
-                hash.add("tokens");
-                hash.add(
-                    &match length {
-                        Length::Fixed(tokens) => json!([tokens.0]),
-                        Length::Uniform(from, to) => json!([from.0, to.0]),
-                        Length::Normal { mean, deviation } => {
-                            json!({ "mean": mean.0, "deviation": deviation.0 })
-                        }
+                add("tokens");
+                add(&match length {
+                    Length::Fixed(tokens) => json!([tokens.0]),
+                    Length::Uniform(from, to) => json!([from.0, to.0]),
+                    Length::Normal { mean, deviation } => {
+                        json!({ "mean": mean.0, "deviation": deviation.0 })
                     }
-                    .to_string(),
-                );
+                }
+                .to_string());
             }
         }
         let Generation {
@@ -73,27 +84,8 @@ impl Series {
         } = probe.generation;
         let min_tokens = min_tokens.map(|tokens| tokens.0);
         let generation = json!([probe.max_tokens.0, min_tokens, ignore_eos, thinking.as_str()]);
-        hash.add(&generation.to_string());
-        hash.0
-    }
-}
-
-/// The hash FNV-1a of 64 bits.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    /// With its length, so that texts cannot be mistaken for one another where they are joined.
-    fn add(&mut self, text: &str) {
-        let length = (text.len() as u64).to_le_bytes();
-        for byte in length.iter().chain(text.as_bytes()) {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        add(&generation.to_string());
+        fnv1a(said.into_iter())
     }
 }
 
@@ -119,7 +111,7 @@ probes: [{ name: one, prompt: { tokens: 128 }, max_tokens: 64 }]
     fn a_name_lasts() {
         assert_eq!(
             name(BASE),
-            r#"["one","granite","granite4","1 user","efe2edc4c819d04e"]"#
+            r#"["one","granite","granite4","1 user","917da881333153fc"]"#
         );
         let told_otherwise = BASE.replace("tokens: 128", "tokens: 128, cache: bust")
             + "defaults: { every: 7m, slo: { ttft: 1s } }\n";

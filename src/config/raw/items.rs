@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use super::{
     Entry, Node, Value,
-    choices::{ArrivalKind, MaxTokensField, ProcessKind},
+    choices::{ArrivalKind, Caching, MaxTokensField, ProcessKind},
     leaves::{Amount, Body, HeaderOrNone, Hidden, Reference, Rest, Share, Wait},
     reading::{At, Field, Item, Named, Read, entries, field, item, wrong},
 };
@@ -18,7 +18,7 @@ use crate::{
         report::Report,
     },
     outcome::Failure,
-    prompt::{Cache, Length},
+    prompt::Length,
 };
 
 /// What messages call the outermost mapping.
@@ -318,9 +318,10 @@ item! {
         text: String,
         file: String,
         tokens: Length,
+        prefix_tokens: NonZeroU64,
         turns: Vec<At<String>>,
         system: String,
-        cache: Cache,
+        cache: Caching,
     }
 }
 
