@@ -12,11 +12,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{CliError, ConfigArgs, LimitArgs, serve::Exporter};
+use super::{
+    CliError, ConfigArgs, LimitArgs,
+    serve::{Exporter, fits},
+};
 use crate::{
     clock::unix_now,
     config::plan::{Exposition, Plan},
     reload::{Answer, Order},
+    rhythm::Replica,
     runner::Watched,
     supervisor::{Changes, Shared, Supervisor},
 };
@@ -29,6 +33,7 @@ const LEAVING: Duration = Duration::from_secs(1);
 pub(super) struct Source {
     pub(super) config: ConfigArgs,
     pub(super) limit: LimitArgs,
+    pub(super) replica: Replica,
     /// The labels of every series, which hold until the end of the process.
     pub(super) labels: Vec<String>,
     /// So does this.
@@ -49,6 +54,7 @@ impl Source {
                 "`metrics` has changed, which the histograms that are counted cannot follow; restart the exporter"
             )));
         }
+        fits(&plan, self.replica)?;
         // Sets it up aside: what is wrong with certificates and keys, and how much it would export.
         let (shared, _) = Shared::new(&plan, blocking);
         let metrics = shared.metrics.clone();

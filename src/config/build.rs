@@ -2,16 +2,19 @@
 //! and secrets and prompts are fetched. A part that cannot be built is left out and the rest is still looked at.
 
 mod calendars;
+mod capacities;
 mod expects;
 mod expositions;
 mod generations;
 mod identities;
 mod labels;
 mod loads;
+mod pairs;
 mod probes;
 mod prompts;
 mod protection;
 mod reach;
+mod scripts;
 mod secrets;
 mod slos;
 mod targets;
@@ -85,8 +88,8 @@ pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts 
         .unwrap_or_default();
     let probes = raw_probes
         .iter()
-        .zip(names)
-        .filter_map(|(raw, name)| probes::probe(raw, name, &defaults, &known, &context))
+        .zip(&names)
+        .flat_map(|(raw, name)| probes::probes(raw, name.clone(), &names, &defaults, &known, &context))
         .map(Arc::new)
         .collect();
     targets::warn_of_unused(raw_targets, raw_probes, report);

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     budget::{Amounts, Budget, Unit},
+    capacity::Capacity,
     config::plan::Target,
     protection::{Guard, Owner},
     summary::Summary,
@@ -30,6 +31,8 @@ pub(super) struct Reading {
     pub(super) numbers: Numbers,
     /// The last burst; `None` when it is too old to say anything.
     pub(super) burst: Option<Arc<Summary>>,
+    /// The last search for the capacity; `None` when it is too old to say anything.
+    pub(super) search: Option<Arc<Capacity>>,
     pub(super) in_flight: i64,
 }
 
@@ -38,6 +41,7 @@ impl Reading {
         let numbers = lock(&entry.numbers).clone();
         Self {
             burst: numbers.fresh_burst(now),
+            search: numbers.fresh_search(now),
             in_flight: entry.in_flight.load(Ordering::Relaxed),
             numbers,
         }

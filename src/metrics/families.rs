@@ -66,6 +66,8 @@ pub enum Since {
     Load,
     /// From then on, too, but NaN until there is a last burst and when it is older than three intervals.
     Burst,
+    /// The same of the last search for the capacity, of the probes that search.
+    Search,
     /// Absent until known.
     Known,
 }
@@ -75,6 +77,7 @@ impl Since {
         match self {
             Self::Load => "load",
             Self::Burst => "last burst",
+            Self::Search => "last search",
             Self::Known => "once known",
         }
     }

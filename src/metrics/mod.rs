@@ -88,6 +88,11 @@ impl Metrics {
         *lock(&self.0.directory.protection) = protection;
     }
 
+    /// The budgets and guards that are in force.
+    pub fn guarded(&self) -> Protection {
+        lock(&self.0.directory.protection).clone()
+    }
+
     /// A configuration was loaded.
     pub fn config_loaded(&self, unix_now: f64) {
         let mut exporter = lock(&self.0.directory.exporter);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::latency::{Latency, Layouts};
 use crate::{
     baseline::Medians,
+    capacity::Capacity,
     config::plan::{Price, Series, Slo},
     measure::{Measurement, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
@@ -87,7 +88,8 @@ pub(super) struct Numbers {
     pub(super) good_bursts: u64,
     pub(super) consumption: Consumption,
     pub(super) token_sources: Counts<{ TokenSource::ALL.len() }>,
-    /// What the server found of prompts in its cache, by what was expected: a new plan may expect otherwise.
+    /// What the server found of prompts in its cache, by what was expected: a new plan may expect otherwise, and
+    /// so does a later turn of a conversation.
     pub(super) found: [Counts<{ Found::ALL.len() }>; Cache::ALL.len()],
     /// By status; `None` is every other one.
     pub(super) responses: BTreeMap<Option<u16>, u64>,
@@ -97,6 +99,8 @@ pub(super) struct Numbers {
     pub(super) baseline: (Medians, u64),
     /// The last burst and when it ended.
     last_burst: Option<(Instant, Arc<Summary>)>,
+    /// The last search for the capacity that says something of the endpoint, and when it ended.
+    last_search: Option<(Instant, Arc<Capacity>)>,
     pub(super) ttft: Latency,
     pub(super) ttft_after_connect: Latency,
     pub(super) ttfo: Latency,
@@ -139,6 +143,7 @@ impl Numbers {
             times: Times::default(),
             baseline: (Medians::default(), 0),
             last_burst: None,
+            last_search: None,
             ttft: latency("llm_probe_time_to_first_token_seconds"),
             ttft_after_connect: latency("llm_probe_time_to_first_token_after_connect_seconds"),
             ttfo: latency("llm_probe_time_to_first_output_seconds"),
@@ -179,8 +184,9 @@ impl Numbers {
                     self.request_duration
                         .observe_request(duration, record.id, unix_now);
                 }
-                if let Some(found) = self.found.get_mut(plan.probe.prompt.cache as usize) {
-                    found.add(record.usage.found() as usize, 1);
+                let expected = record.asked.expects(plan.probe.prompt.cache);
+                if let Some(found) = self.found.get_mut(expected as usize) {
+                    found.add(record.found() as usize, 1);
                 }
             }
         }
@@ -220,6 +226,9 @@ impl Numbers {
     }
 
     fn verdicts(&mut self, judged: &Judged) {
+        if self.is_search() {
+            return;
+        }
         let mut unjudged = [false; Why::ALL.len()];
         for (objective, verdict) in judged.verdicts.each() {
             match verdict {
@@ -259,9 +268,7 @@ impl Numbers {
             sum.0 = sum.0.saturating_add(tokens.unwrap_or_default().0);
         }
         if let Some(price) = price {
-            let per_million = prompt.unwrap_or_default().0 as f64 * price.input_per_million
-                + output_or_deltas.0 as f64 * price.output_per_million;
-            sum.dollars += per_million / 1e6;
+            sum.dollars += price.of(prompt.unwrap_or_default().0 as f64, output_or_deltas.0 as f64);
         }
         if output.is_some() || record.timeline.deltas > 0 {
             self.token_sources.add(measured.token_source as usize, 1);
@@ -287,18 +294,35 @@ impl Numbers {
         self.last_burst = Some((now, Arc::clone(summary)));
     }
 
-    pub(super) fn skipped(&mut self, skip: Skip, bursts: u32) {
+    /// Bursts were due and not fired. Where the endpoint is to blame, every configured objective counts their
+    /// requests as judged and missed, and the bursts as bad ones, unless `slo.withheld` says to ignore it.
+    pub(super) fn skipped(&mut self, skip: Skip, bursts: u32, plan: &Series) {
         self.skipped.add(skip as usize, bursts.into());
+        let slo = &plan.step.slo;
+        if slo.judges(skip) && !self.is_search() {
+            self.withheld_requests(slo, plan.planned_requests() * u64::from(bursts));
+            self.judged_bursts += u64::from(bursts);
+        }
     }
 
-    /// Bursts that were due and never sent, of so many requests each: judged and missed.
-    pub(super) fn withheld(&mut self, slo: &Slo, bursts: u32, requests: u64) {
-        self.withheld_requests(slo, requests * u64::from(bursts));
-        self.judged_bursts += u64::from(bursts);
+    /// Whether its bursts search for the capacity. That there are loads at which it misses its objective is what they
+    /// look for: it counts for no objective.
+    fn is_search(&self) -> bool {
+        self.plan.probe.capacity.is_some()
+    }
+
+    /// A search for the capacity ended.
+    pub(super) fn searched(&mut self, capacity: &Arc<Capacity>, now: Instant) {
+        if capacity.is_known() {
+            self.last_search = Some((now, Arc::clone(capacity)));
+        }
     }
 
     /// Requests that were never sent: judged and missed.
     pub(super) fn withheld_requests(&mut self, slo: &Slo, requests: u64) {
+        if self.is_search() {
+            return;
+        }
         for objective in configured(slo) {
             self.judged.add(objective as usize, requests);
         }
@@ -326,11 +350,26 @@ impl Numbers {
         self.times.last_success.get_or_insert(unix);
     }
 
+    /// The interval, as far as budgets stretch it.
+    pub(super) fn interval_in_force(&self) -> Duration {
+        let seconds = self.interval.as_secs_f64() * self.stretch;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
     /// The last burst, while it still says something of now.
     pub(super) fn fresh_burst(&self, now: Instant) -> Option<Arc<Summary>> {
-        let (ended, summary) = self.last_burst.as_ref()?;
-        let fresh_for = self.interval.saturating_mul(FRESH_INTERVALS);
-        (now.saturating_duration_since(*ended) <= fresh_for).then(|| Arc::clone(summary))
+        self.fresh(self.last_burst.as_ref(), now)
+    }
+
+    /// The last search for the capacity, while it does.
+    pub(super) fn fresh_search(&self, now: Instant) -> Option<Arc<Capacity>> {
+        self.fresh(self.last_search.as_ref(), now)
+    }
+
+    fn fresh<T>(&self, last: Option<&(Instant, Arc<T>)>, now: Instant) -> Option<Arc<T>> {
+        let (ended, last) = last?;
+        let fresh_for = self.interval_in_force().saturating_mul(FRESH_INTERVALS);
+        (now.saturating_duration_since(*ended) <= fresh_for).then(|| Arc::clone(last))
     }
 }
 

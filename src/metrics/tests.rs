@@ -9,16 +9,17 @@ use super::{exposition::Value, *};
 use crate::{
     baseline::{Baseline, Medians},
     calendar::Calendar,
+    capacity::{Capacity, End},
     config::plan::{
-        Alert, Connection, Dialect, FAMILIES, Generation, HISTOGRAMS, HttpVersion, Price, Probe, Reach, Slo,
-        Step, Target, TextMode, Timeouts, Withheld,
+        Alert, Bounds, Connection, Dialect, FAMILIES, Generation, HISTOGRAMS, HttpVersion, Price, Probe,
+        Reach, Slo, Step, Target, TextMode, Timeouts, Wished, Withheld,
     },
     diagnose::diagnose,
     identity::RequestId,
-    load::{Arrival, Load, Volume},
+    load::{Arrival, Load, Rate, Volume},
     measure::Measurement,
     outcome::{Failure, Invalid, Outcome, Skip},
-    prompt::{Cache, Prompt, Source},
+    prompt::{Cache, Prompt, Script, Scripts, Source},
     record::{ConnectionState, Record},
     slo::{ErrorBounds, Verdicts, judge},
     summary::{Judged, Summary, Tally},
@@ -75,11 +76,13 @@ fn edited(
         calendar: Calendar::default(),
         jitter: Ratio::new(0.0).unwrap(),
         steps: Vec::new(),
+        capacity: None,
         ladder_stop: None,
         settle: Duration::ZERO,
         warmup: 0,
         prompt: Prompt {
-            source: Source::Text("Hello".into()),
+            prefix: None,
+            source: Source::Written(Scripts::only(Script::of_text("Hello"))),
             system: None,
             cache: Cache::Bust,
         },
@@ -233,7 +236,6 @@ fn exercise(metrics: &Metrics, series: &Series) -> SeriesMetrics {
     ];
     burst(&handle, series, records);
     handle.skipped(Skip::Overlap, 1);
-    handle.withheld(Skip::Overlap, 1, 2);
     handle.next_due(Some(NOON + 10.0), series.probe.every);
     handle.in_flight().fetch_add(1, Ordering::Relaxed);
     metrics.config_loaded(NOON - 61.0);
@@ -401,7 +403,7 @@ fn what_counts_for_what() {
             ("connections_total", &["new"], 5.0),
             ("send_lag_seconds_count", &[], 5.0),
             // 2 + 2 judged, of which one was too slow; then 2 withheld.
-            ("slo_requests_total", &["ttft"], 6.0),
+            ("slo_requests_total", &["ttft"], 5.0),
             ("slo_good_requests_total", &["ttft"], 1.0),
             ("slo_good_requests_total", &["success"], 2.0),
             ("slo_unjudged_requests_total", &["invalid"], 1.0),
@@ -430,7 +432,7 @@ fn withheld_bursts_are_missed_unless_ignored() {
     let ignored = edited(("q", "t", 8), |_, _, step| step.slo.withheld = Withheld::Ignore);
     let held = [&missed, &ignored].map(|series| metrics.acquire(series));
     for series in &held {
-        series.withheld(Skip::Overlap, 1, 8);
+        series.skipped(Skip::Overlap, 1);
     }
     let text = scrape(&metrics);
     for slo in ["ttft", "ttfo", "itl", "gap", "request", "success", "goodput"] {
@@ -473,6 +475,82 @@ fn a_good_burst_counts_and_an_unjudged_one_does_not() {
             ("slo_good_bursts_total", &[], 1.0),
         ],
     );
+}
+
+/// A probe that searches up to a load.
+fn searching(most: Load) -> Series {
+    let lowest = most.like(1.0).unwrap();
+    let bounds = Bounds::new(lowest, Volume::Requests(1), 0, 64, Wished::default()).unwrap();
+    edited(("p", "t", 8), |probe, _, step| {
+        probe.capacity = Some(bounds);
+        step.load = most;
+    })
+}
+
+fn found(meets: Option<u32>, misses: Option<u32>, ended: End) -> Arc<Capacity> {
+    Arc::new(Capacity {
+        meets: meets.map(Load::Users),
+        misses: misses.map(Load::Users),
+        ended,
+        confidence: Ratio::new(0.75),
+        requests: 40,
+        sentence: String::new(),
+        curve: Vec::new(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_is_exported_until_it_is_stale_and_counts_for_no_objective() {
+    let metrics = new_metrics(&[]);
+    let series = searching(Load::Users(8));
+    let held = metrics.acquire(&series);
+    let of = |name: &str| {
+        let text = scrape(&metrics);
+        value(&text, &format!("llm_probe_capacity_{name}"), &["search"]).unwrap()
+    };
+    assert!(of("concurrency").is_nan() && of("found").is_nan());
+    for (capacity, concurrency, missed, is_found) in [
+        (found(Some(12), Some(13), End::Found), 12.0, 13.0, 1.0),
+        (found(Some(64), None, End::AtLeast), 64.0, f64::INFINITY, 0.0),
+        (found(None, Some(1), End::Nothing), 0.0, 1.0, 0.0),
+        (
+            found(Some(4), Some(8), End::Stopped(Skip::Backoff)),
+            4.0,
+            8.0,
+            0.0,
+        ),
+        // That one says nothing: what was known stays.
+        (found(Some(2), None, End::Stopped(Skip::Drain)), 4.0, 8.0, 0.0),
+    ] {
+        held.searched(&capacity, Instant::now());
+        let told = [of("concurrency"), of("missed_concurrency"), of("found")];
+        assert!(
+            told.iter()
+                .zip([concurrency, missed, is_found])
+                .all(|(told, right)| told.total_cmp(&right).is_eq()),
+            "{told:?}"
+        );
+    }
+    assert!((of("confidence_ratio") - 0.75).abs() < 1e-9);
+
+    held.request(&judged(&series, record(Outcome::Ok, 200, 3)), 1.0);
+    held.request(
+        &judged(&series, record(Outcome::Failed(Failure::Truncated), 200, 3)),
+        2.0,
+    );
+    held.skipped(Skip::Overlap, 3);
+    let text = scrape(&metrics);
+    assert!(text.contains("llm_probe_requests_total{"), "{text}");
+    let judged = text
+        .lines()
+        .filter(|line| line.starts_with("llm_probe_slo_") && line.contains("_total{"));
+    assert!(
+        judged.clone().count() > 3 && judged.clone().all(|line| line.ends_with(" 0")),
+        "{text}"
+    );
+
+    tokio::time::advance(series.probe.every * 3 + Duration::from_millis(1)).await;
+    assert!(of("concurrency").is_nan());
 }
 
 #[tokio::test(start_paused = true)]
@@ -636,6 +714,18 @@ async fn the_table_is_what_is_exported() {
     }
     last.diagnosis = Some(diagnose(Load::Users(1), &last.observed, None, true, &baseline));
     held.burst_ended(&Arc::new(last), Instant::now());
+    let mut searches = Vec::new();
+    for load in [Load::Users(8), Load::Rate(Rate::new(8.0).unwrap())] {
+        let series = searching(load);
+        let searching = metrics.acquire(&series);
+        let capacity = Capacity {
+            meets: Some(load),
+            misses: Some(load),
+            ..Arc::unwrap_or_clone(found(None, None, End::Found))
+        };
+        searching.searched(&Arc::new(capacity), Instant::now());
+        searches.push(searching);
+    }
     let collected = metrics.collected();
     for family in table() {
         let exposed = collected.family(family);
@@ -651,7 +741,8 @@ async fn the_table_is_what_is_exported() {
         };
         let expected: Vec<_> = scope.into_iter().chain(family.labels.iter().copied()).collect();
         for sample in &exposed.samples {
-            let labels: Vec<_> = sample.labels().map(|(name, _)| name).collect();
+            let of_load = |name| if name == "rate" { "concurrency" } else { name };
+            let labels: Vec<_> = sample.labels().map(|(name, _)| of_load(name)).collect();
             assert_eq!(labels, expected, "{}", family.name);
             match (family.kind, sample.value) {
                 (Kind::Histogram(bounds), Value::Histogram(histogram)) => {
@@ -662,7 +753,7 @@ async fn the_table_is_what_is_exported() {
             }
         }
     }
-    drop(held);
+    drop((held, searches));
 }
 
 #[test]

@@ -57,6 +57,7 @@ pub struct App(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
+    metrics: Metrics,
     scrapes: Scrapes,
     board: Board,
     lag: Lag,
@@ -84,7 +85,8 @@ impl App {
         switch: Switch,
     ) -> Self {
         Self(Arc::new(Parts {
-            scrapes: Scrapes::new(metrics),
+            scrapes: Scrapes::new(metrics.clone()),
+            metrics,
             board,
             lag,
             life,
@@ -203,7 +205,14 @@ async fn ready(State(App(app)): State<App>) -> (StatusCode, &'static str) {
 
 async fn status_page(State(App(app)): State<App>) -> Response {
     let life = *app.life.borrow();
-    let page = page::render(&app.board.rows(), life, &app.switch.pause.holds(), unix_now()).into_string();
+    let page = page::render(
+        &app.board.rows(),
+        &app.metrics.guarded(),
+        life,
+        &app.switch.pause.holds(),
+        unix_now(),
+    )
+    .into_string();
     let mut response = Response::new(Body::from(page));
     let headers = response.headers_mut();
     for (name, value) in [
