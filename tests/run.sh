@@ -28,8 +28,10 @@ say() { printf '    %s\n' "$*"; }
 
 # What is going on, for the last word of a run that fails. Nothing is ever skipped.
 doing='start'
+newer_lists=
 last_word() {
     local status=$?
+    [[ ! $newer_lists ]] || rm -rf "$newer_lists"
     ((status == 0)) || printf 'tests/run.sh: FAILED (exit code %d): %s\n' "$status" "$doing" >&2
 }
 
@@ -50,6 +52,10 @@ as_root() {
     if ((EUID == 0)); then "$@"; else sudo "$@"; fi
 }
 
+# The first Debian with a Prometheus 3, which runs on the C library of Debian 12, too.
+readonly newer_suite=forky
+download=(apt-get -qq -o APT::Sandbox::User=)
+
 apt_get() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@"; }
 
 lacks() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) != installed ]]; }
@@ -59,7 +65,7 @@ install_from_debian() {
     for package in "${debian_packages[@]}"; do
         if lacks "$package"; then missing+=("$package"); fi
     done
-    if ((${#missing[@]} > 0)) || [[ ! -d $prometheus ]]; then
+    if ((${#missing[@]} > 0)) || [[ ! -d $prometheus || ! -d $alertmanager ]]; then
         doing='set-up: apt-get update'
         say "$doing"
         apt_get update
@@ -69,18 +75,48 @@ install_from_debian() {
         say "$doing"
         apt_get install -y --no-install-recommends "${missing[@]}" >/dev/null
     fi
-    if [[ ! -d $prometheus ]]; then
-        doing='set-up: Prometheus, unpacked from its Debian package'
-        say "$doing"
-        # Not installed: that would start its service, which scrapes and keeps a port.
-        rm -rf "$prometheus.new"
-        mkdir "$prometheus.new"
-        (cd "$prometheus.new" && apt-get -qq -o APT::Sandbox::User= download prometheus)
-        dpkg-deb -x "$prometheus.new"/prometheus_*.deb "$prometheus.new"
-        "$prometheus.new/usr/bin/promtool" --version >/dev/null
-        rm "$prometheus.new"/prometheus_*.deb
-        mv "$prometheus.new" "$prometheus"
-    fi
+    unpack "$prometheus" prometheus
+    unpack "$alertmanager" prometheus-alertmanager
+    [[ -d $prometheus3 ]] || newer_debian
+    unpack "$prometheus3" prometheus promtool
+}
+
+# Lets `download` read the package lists of a newer Debian, from the mirror that this machine takes its own from. The
+# lists are kept apart, so that the machine itself knows nothing of that Debian.
+newer_debian() {
+    doing="set-up: the package lists of Debian $newer_suite"
+    say "$doing"
+    local mirror
+    mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
+        awk '$1 == "Debian" { print $2; exit }')
+    [[ $mirror ]] || fail "apt's sources name no mirror of Debian"
+    newer_lists=$(mktemp -d)
+    mkdir -p "$newer_lists/lists/partial" "$newer_lists/cache/archives/partial"
+    printf 'deb %s %s main\n' "$mirror" "$newer_suite" >"$newer_lists/sources.list"
+    download=(apt-get -qq -o APT::Sandbox::User= -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
+        -o "Dir::Etc::SourceList=$newer_lists/sources.list" -o Dir::Etc::SourceParts=-
+        -o "Dir::State::Lists=$newer_lists/lists" -o "Dir::Cache=$newer_lists/cache")
+    "${download[@]}" update
+}
+
+# unpack DIRECTORY PACKAGE…: not installed, since that would start services, which scrape and keep ports.
+unpack() {
+    local directory=$1 package program
+    shift
+    [[ ! -d $directory ]] || return 0
+    doing="set-up: $*, unpacked into $directory"
+    say "$doing"
+    rm -rf "$directory.new"
+    mkdir "$directory.new"
+    (cd "$directory.new" && "${download[@]}" download "$@")
+    for package in "$directory.new"/*.deb; do
+        dpkg-deb -x "$package" "$directory.new"
+        rm "$package"
+    done
+    for program in "$directory.new"/usr/bin/*; do
+        "$program" --version >/dev/null 2>&1 || fail "$program does not run on this machine"
+    done
+    mv "$directory.new" "$directory"
 }
 
 install_from_pypi() {
@@ -114,7 +150,11 @@ set_up() {
     doing='set-up: cargo fetch'
     cargo fetch --locked --quiet
     doing='set-up: the tools answer'
-    say "$("$prometheus/usr/bin/prometheus" --version 2>&1 | head -n 1)"
+    local program
+    for program in "$prometheus"/usr/bin/prometheus "$prometheus3"/usr/bin/prometheus \
+        "$alertmanager"/usr/bin/prometheus-alertmanager; do
+        say "$("$program" --version 2>&1 | head -n 1)"
+    done
     say "$(cargo nextest --version | head -n 1), $(cargo deny --version)"
 }
 
@@ -127,6 +167,8 @@ check_binary_size() {
 
 cache=${LLM_PROBE_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/llm-probe-exporter}
 prometheus=$cache/prometheus
+prometheus3=$cache/prometheus-3
+alertmanager=$cache/alertmanager
 python_env=$cache/python-$(sha256sum tests/requirements.txt | cut -c 1-12)
 target=${CARGO_TARGET_DIR:-target}
 [[ $target == /* ]] || target=$PWD/$target
@@ -139,6 +181,10 @@ variables() {
         LLM_PROBE_TEST_BIN "$binary" \
         LLM_PROBE_TEST_PROMETHEUS "$prometheus/usr/bin/prometheus" \
         LLM_PROBE_TEST_PROMTOOL "$prometheus/usr/bin/promtool" \
+        LLM_PROBE_TEST_PROMETHEUS3 "$prometheus3/usr/bin/prometheus" \
+        LLM_PROBE_TEST_PROMTOOL3 "$prometheus3/usr/bin/promtool" \
+        LLM_PROBE_TEST_ALERTMANAGER "$alertmanager/usr/bin/prometheus-alertmanager" \
+        LLM_PROBE_TEST_AMTOOL "$alertmanager/usr/bin/amtool" \
         LLM_PROBE_TEST_LLAMA_PYTHON "$python_env/bin/python" \
         LLM_PROBE_TEST_GGUF "$model"
 }
