@@ -66,28 +66,24 @@ pub struct LastBurst {
 }
 
 impl Board {
-    /// A board with a row for every series of `supervisor`.
-    pub fn of(supervisor: &Supervisor) -> Self {
-        let board = Self::default();
-        let mut rows = board.lock();
+    /// Has a row for every series of `supervisor` from now on; what a row says of a series that was there stays.
+    pub fn follow(&self, supervisor: &Supervisor) {
+        let mut board = self.lock();
+        let before = std::mem::take(&mut *board);
         for watched in supervisor.watched() {
-            let row = Row {
-                watched: Arc::clone(watched),
-                state: State::Unarmed,
-                held_by: None,
-                next_due: None,
-                last: None,
-                bursts: 0,
-                skipped: 0,
-                held_back: None,
-                stretch: 1.0,
-            };
-            let at = rows.rows.len();
-            rows.at.insert(watched.series.key(), at);
-            rows.rows.push(row);
+            let key = watched.series.key();
+            let known = before.at.get(&key).and_then(|&at| before.rows.get(at));
+            let row = known.map_or_else(
+                || Row::new(Arc::clone(watched)),
+                |row| Row {
+                    watched: Arc::clone(watched),
+                    ..row.clone()
+                },
+            );
+            let at = board.rows.len();
+            board.at.insert(key, at);
+            board.rows.push(row);
         }
-        drop(rows);
-        board
     }
 
     /// The rows, in the order of the plan.
@@ -141,6 +137,20 @@ impl Board {
 }
 
 impl Row {
+    fn new(watched: Arc<Watched>) -> Self {
+        Self {
+            watched,
+            state: State::Unarmed,
+            held_by: None,
+            next_due: None,
+            last: None,
+            bursts: 0,
+            skipped: 0,
+            held_back: None,
+            stretch: 1.0,
+        }
+    }
+
     /// The schedule is armed, whether bursts are fired or not.
     fn arm(&mut self) {
         if self.state == State::Unarmed {

@@ -181,6 +181,13 @@ pub struct Used {
     pub used: Amounts,
 }
 
+impl Used {
+    /// Whether the hour or day that it was used in is the one at `at`, in seconds since the Unix epoch.
+    pub fn is_of_now(&self, at: f64) -> bool {
+        (0.0..self.per.seconds()).contains(&(at - self.since))
+    }
+}
+
 /// Whether a due round may be fired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -354,6 +361,11 @@ impl Account {
             rounds.cost += cost;
             rounds.ended += 1.0;
         }
+    }
+
+    /// No rounds of `id` are due any more.
+    pub fn leave(&mut self, id: usize) {
+        self.rounds.remove(&id);
     }
 
     /// By how much the interval of these rounds is stretched, at least 1.

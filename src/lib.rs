@@ -28,6 +28,8 @@
 //! ([`summary`]), and compared with the lowest step of their round and with what is usual ([`baseline`]) it is said
 //! why they were slow ([`diagnose`]).
 //!
+//! The plan may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
+//!
 //! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
 //! row of the page ([`web`]). [`cli`] puts the parts together; `once` prints a [`report`] instead.
 //!
@@ -81,6 +83,7 @@ pub mod random;
 pub mod reading;
 pub mod record;
 pub mod recording;
+pub mod reload;
 pub mod report;
 pub mod request;
 pub mod response;

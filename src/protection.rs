@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     budget::{Account, Amounts, Budget, Used},
-    client::{ClientError, Scraper},
+    client::ClientError,
     clock::unix_now,
     config::plan::{Plan, Probe, Target},
     prompt::{Prompt, Source},
@@ -39,6 +39,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Protection {
     guards: Vec<Arc<Guard>>,
     purses: Vec<Arc<Purse>>,
+    /// What was used of budgets of earlier plans, which may come back.
+    of_others: BTreeMap<String, Used>,
+    /// The number of the next guarded probe.
+    next_id: Arc<AtomicUsize>,
 }
 
 /// Whose a budget is: a probe's over all its targets, or a target's over all probes.
@@ -81,32 +85,56 @@ impl Purse {
 }
 
 impl Protection {
-    /// Everything closed, nothing used. `blocking` is the runtime whose threads may block.
-    pub fn new(plan: &Plan, blocking: &Handle) -> Result<Self, (Name, ClientError)> {
+    /// The protection of a new plan: targets that are still as they were keep their guards, and those that are
+    /// at least where they were are still left alone if they shed load; what was used of a budget stays used.
+    /// `blocking` is the runtime whose threads may block.
+    pub fn next(&self, plan: &Plan, blocking: &Handle) -> Result<Self, (Name, ClientError)> {
         let agent = &plan.global().user_agent;
-        let mut protection = Self::default();
+        let mut next = Self {
+            of_others: self.kept(),
+            next_id: Arc::clone(&self.next_id),
+            ..Self::default()
+        };
         for target in plan.targets() {
-            let scraper = target
-                .busy
-                .as_ref()
-                .map(|busy| Scraper::new(busy, target, agent, blocking))
-                .transpose()
-                .map_err(|error| (target.name.clone(), error))?;
-            protection
-                .guards
-                .push(Arc::new(Guard::new(target.name.clone(), scraper)));
-            let purse = target
-                .budget
-                .map(|budget| Purse::new(Owner::Target(target.name.clone()), budget));
-            protection.purses.extend(purse);
+            let before = self.guards.iter().find(|guard| guard.target.name == target.name);
+            let guard = match before {
+                Some(before) if before.target == *target && before.agent == *agent => Arc::clone(before),
+                _ => {
+                    let circuit = before
+                        .filter(|before| before.target.url == target.url)
+                        .map(|before| lock(&before.circuit).clone());
+                    let guard = Guard::new(target, agent, circuit.unwrap_or_default(), blocking)
+                        .map_err(|error| (target.name.clone(), error))?;
+                    Arc::new(guard)
+                }
+            };
+            next.guards.push(guard);
+            if let Some(budget) = target.budget {
+                next.add(Owner::Target(target.name.clone()), budget, &self.purses);
+            }
         }
         for probe in plan.probes() {
-            let purse = probe
-                .budget
-                .map(|budget| Purse::new(Owner::Probe(probe.name.clone()), budget));
-            protection.purses.extend(purse);
+            if let Some(budget) = probe.budget {
+                next.add(Owner::Probe(probe.name.clone()), budget, &self.purses);
+            }
         }
-        Ok(protection)
+        let now = unix_now();
+        next.of_others.retain(|_, used| used.is_of_now(now));
+        Ok(next)
+    }
+
+    /// The purse of `owner`: the one it has had, if the budget is the same.
+    fn add(&mut self, owner: Owner, budget: Budget, before: &[Arc<Purse>]) {
+        let same = before
+            .iter()
+            .find(|purse| purse.owner == owner && *lock(&purse.account).budget() == budget);
+        let purse = same.cloned().unwrap_or_else(|| Purse::new(owner, budget));
+        if let Some(kept) = self.of_others.remove(&purse.key())
+            && same.is_none()
+        {
+            lock(&purse.account).restore(&kept);
+        }
+        self.purses.push(purse);
     }
 
     pub fn guards(&self) -> &[Arc<Guard>] {
@@ -128,10 +156,11 @@ impl Protection {
 
     /// What is to be kept over restarts.
     pub fn kept(&self) -> BTreeMap<String, Used> {
-        let purses = self.purses.iter();
-        purses
-            .map(|purse| (purse.key(), lock(&purse.account).kept()))
-            .collect()
+        let of_purses = self
+            .purses
+            .iter()
+            .map(|purse| (purse.key(), lock(&purse.account).kept()));
+        self.of_others.clone().into_iter().chain(of_purses).collect()
     }
 
     /// Whether that changed since it was last asked.
@@ -143,9 +172,13 @@ impl Protection {
         changed.fold(false, |any, changed| any | changed)
     }
 
-    /// The protection of the rounds of one probe at one target, told apart by `id`.
-    pub fn of(&self, probe: &Arc<Probe>, target: &Arc<Target>, id: usize) -> Option<Guarded> {
-        let guard = self.guards.iter().find(|guard| guard.target == target.name)?;
+    /// The protection of the rounds of one probe at one target.
+    pub fn of(&self, probe: &Arc<Probe>, target: &Arc<Target>) -> Option<Guarded> {
+        let guard = self
+            .guards
+            .iter()
+            .find(|guard| guard.target.name == target.name)?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let draws_on = |purse: &&Arc<Purse>| match &purse.owner {
             Owner::Probe(name) => *name == probe.name,
             Owner::Target(name) => *name == target.name,

@@ -1,4 +1,7 @@
-//! Owns the running probes: arms their schedules, lets their bursts take turns, and drains.
+//! Owns the running probes: arms their schedules, lets their bursts take turns, follows a new plan, and drains.
+
+mod places;
+mod running;
 
 use std::{
     collections::HashMap,
@@ -11,15 +14,17 @@ use tokio::{
     sync::{
         Semaphore,
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        watch,
     },
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{places::Places, running::Running};
 use crate::{
     baseline::Baselines,
     client::{Client, ClientError},
-    config::plan::{Plan, Series, Target},
+    config::plan::{Global, Plan, Probe, Series, Target},
     gate::Gate,
     lag::Lag,
     metrics::Metrics,
@@ -69,12 +74,18 @@ impl Shared {
     }
 }
 
-/// The probes of a plan.
+/// The probes of the plan that is in force.
 #[derive(Debug)]
 pub struct Supervisor {
-    runners: Vec<Arc<Runner>>,
-    protection: Protection,
+    shared: Shared,
+    global: Global,
+    places: Places,
+    reached: HashMap<Name, Reached>,
+    running: Vec<Running>,
+    protection: watch::Sender<Protection>,
     tasks: TaskTracker,
+    /// Where schedules run, once they are armed.
+    armed: Option<Handle>,
     /// No new bursts.
     drain: CancellationToken,
     /// No bursts at all.
@@ -89,91 +100,174 @@ pub struct TargetError {
     source: ClientError,
 }
 
+/// What a new plan changed, in probes at targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub unchanged: usize,
+    /// Of the same names as one before, but asked or reached in another way.
+    pub changed: usize,
+    pub added: usize,
+    pub removed: usize,
+}
+
 impl Supervisor {
     /// Sets everything up; from here on the counters exist. Nothing is sent before [`Self::arm`] or
     /// [`Self::run_once`].
-    pub fn new(plan: &Plan, shared: &Shared) -> Result<Self, TargetError> {
-        let places = Arc::new(Semaphore::new(plan.global().max_in_flight as usize));
-        let (drain, abort) = (CancellationToken::new(), CancellationToken::new());
-        let protection = Protection::new(plan, &shared.blocking)
-            .map_err(|(target, source)| TargetError { target, source })?;
-        shared.metrics.guarded_by(protection.clone());
-        let mut reached: HashMap<Name, Reached> = HashMap::new();
-        for target in plan.targets() {
-            reached.insert(target.name.clone(), Reached::new(target, plan, shared)?);
-        }
-        let mut runners: Vec<Arc<Runner>> = Vec::new();
-        for probe in plan.probes() {
-            for target in &probe.targets {
-                let Some(Reached { endpoint, turn }) = reached.get(&target.name) else {
-                    continue;
-                };
-                let Some(guarded) = protection.of(probe, target, runners.len()) else {
-                    continue;
-                };
-                let watch = |step: &Arc<_>| {
-                    let series = Series {
-                        probe: Arc::clone(probe),
-                        target: Arc::clone(target),
-                        step: Arc::clone(step),
-                    };
-                    Arc::new(Watched {
-                        metrics: shared.metrics.acquire(&series),
-                        series,
-                    })
-                };
-                runners.push(Arc::new(Runner {
-                    probe: Arc::clone(probe),
-                    target: Arc::clone(target),
-                    endpoint: Arc::clone(endpoint),
-                    turn: turn.clone(),
-                    places: Arc::clone(&places),
-                    steps: probe.steps.iter().map(watch).collect(),
-                    guarded,
-                    baselines: shared.baselines.clone(),
-                    asked: AtomicU64::default(),
-                    lag: shared.lag.clone(),
-                    blocking: shared.blocking.clone(),
-                    events: shared.events.clone(),
-                    replica: shared.replica,
-                    pause: shared.pause.clone(),
-                    drain: drain.clone(),
-                    abort: abort.clone(),
-                }));
-            }
-        }
-        Ok(Self {
-            runners,
-            protection,
+    pub fn new(plan: &Plan, shared: Shared) -> Result<Self, TargetError> {
+        let mut supervisor = Self {
+            global: plan.global().clone(),
+            places: Places::new(plan.global().max_in_flight),
+            shared,
+            reached: HashMap::new(),
+            running: Vec::new(),
+            protection: watch::Sender::default(),
             tasks: TaskTracker::new(),
-            drain,
-            abort,
-        })
+            armed: None,
+            drain: CancellationToken::new(),
+            abort: CancellationToken::new(),
+        };
+        supervisor.set_up(plan)?;
+        Ok(supervisor)
     }
 
-    /// The budgets and guards of its targets.
-    pub fn protection(&self) -> &Protection {
-        &self.protection
+    /// The budgets and guards of its targets, as they come into force.
+    pub fn protection(&self) -> watch::Receiver<Protection> {
+        self.protection.subscribe()
     }
 
     /// Every series, in the order of the plan.
     pub fn watched(&self) -> impl Iterator<Item = &Arc<Watched>> {
-        self.runners.iter().flat_map(|runner| &runner.steps)
+        self.running.iter().flat_map(|running| &running.runner.steps)
     }
 
-    /// Arms the schedules: bursts are due from now on. With `at_once` the first ones are not spread.
-    /// Call it on the measuring runtime.
-    pub fn arm(&self, at_once: bool) {
-        for runner in &self.runners {
-            self.tasks.spawn(Arc::clone(runner).keep_firing(at_once));
+    /// Arms the schedules: bursts are due from now on. With `at_once` the first ones are not spread. `measure`
+    /// is the runtime that measures.
+    pub fn arm(&mut self, measure: &Handle, at_once: bool) {
+        for running in &mut self.running {
+            running.arm(&self.tasks, measure, at_once);
         }
+        self.armed = Some(measure.clone());
+    }
+
+    /// Follows a new plan. What is not changed goes on: its schedule, its running burst, its counters. What is
+    /// removed or changed is cancelled and has ended when this returns. On an error nothing has changed.
+    pub async fn follow(&mut self, plan: &Plan) -> Result<Changes, TargetError> {
+        let (gone, mut changes) = self.set_up(plan)?;
+        gone.iter().for_each(Running::cancel);
+        for gone in gone {
+            let is_same = |running: &&Running| running.name() == gone.name();
+            if self.running.iter().any(|running| is_same(&running)) {
+                changes.changed += 1;
+            } else {
+                changes.removed += 1;
+            }
+            gone.ended().await;
+        }
+        changes.added -= changes.changed;
+        if let Some(measure) = &self.armed {
+            for running in &mut self.running {
+                running.arm(&self.tasks, measure, false);
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Brings a plan into force, less the arming, and gives back what ran before and is not of it.
+    fn set_up(&mut self, plan: &Plan) -> Result<(Vec<Running>, Changes), TargetError> {
+        let global = plan.global();
+        let mut reached = HashMap::new();
+        for target in plan.targets() {
+            let as_before = self.reached.get(&target.name).filter(|before| {
+                before.target == *target
+                    && self.global.user_agent == global.user_agent
+                    && self.global.identity == global.identity
+            });
+            let target_reached = match as_before {
+                Some(before) => before.clone(),
+                None => Reached::new(target, global, &self.shared)?,
+            };
+            reached.insert(target.name.clone(), target_reached);
+        }
+        let protection = self
+            .protection
+            .borrow()
+            .next(plan, &self.shared.blocking)
+            .map_err(|(target, source)| TargetError { target, source })?;
+        // From here on nothing fails.
+        self.places.resize(global.max_in_flight, &self.shared.blocking);
+        self.global = global.clone();
+        self.reached = reached;
+        self.shared.metrics.guarded_by(protection.clone());
+        self.protection.send_replace(protection);
+        let mut before = std::mem::take(&mut self.running);
+        let mut changes = Changes::default();
+        for probe in plan.probes() {
+            for target in &probe.targets {
+                let Some(reached) = self.reached.get(&target.name) else {
+                    continue;
+                };
+                let goes_on = |running: &Running| {
+                    let runner = &running.runner;
+                    Arc::ptr_eq(&runner.target, &reached.target) && runner.probe.asks_the_same(probe)
+                };
+                let running = match before.iter().position(goes_on) {
+                    Some(at) => {
+                        changes.unchanged += 1;
+                        before.swap_remove(at)
+                    }
+                    None => match self.runner(probe, reached) {
+                        Some(runner) => {
+                            changes.added += 1;
+                            Running::new(runner)
+                        }
+                        None => continue,
+                    },
+                };
+                self.running.push(running);
+            }
+        }
+        Ok((before, changes))
+    }
+
+    fn runner(&self, probe: &Arc<Probe>, reached: &Reached) -> Option<Runner> {
+        let shared = &self.shared;
+        let target = &reached.target;
+        let watch = |step: &Arc<_>| {
+            let series = Series {
+                probe: Arc::clone(probe),
+                target: Arc::clone(target),
+                step: Arc::clone(step),
+            };
+            Arc::new(Watched {
+                metrics: shared.metrics.acquire(&series),
+                series,
+            })
+        };
+        Some(Runner {
+            probe: Arc::clone(probe),
+            target: Arc::clone(target),
+            endpoint: Arc::clone(&reached.endpoint),
+            turn: reached.turn.clone(),
+            places: Arc::clone(self.places.semaphore()),
+            steps: probe.steps.iter().map(watch).collect(),
+            guarded: self.protection.borrow().of(probe, target)?,
+            baselines: shared.baselines.clone(),
+            asked: AtomicU64::default(),
+            lag: shared.lag.clone(),
+            blocking: shared.blocking.clone(),
+            events: shared.events.clone(),
+            replica: shared.replica,
+            pause: shared.pause.clone(),
+            drain: self.drain.child_token(),
+            abort: self.abort.child_token(),
+        })
     }
 
     /// Runs every probe once, one after the other as far as they would disturb one another, and waits for
     /// them. Call it on the measuring runtime.
     pub async fn run_once(&self) {
-        for runner in &self.runners {
-            self.tasks.spawn(Arc::clone(runner).fire_once());
+        for running in &self.running {
+            self.tasks.spawn(Arc::clone(&running.runner).fire_once());
         }
         self.tasks.close();
         self.tasks.wait().await;
@@ -197,31 +291,33 @@ impl Supervisor {
 }
 
 /// How a target is reached, and whose turn it is there.
+#[derive(Clone, Debug)]
 struct Reached {
+    target: Arc<Target>,
     endpoint: Arc<Endpoint>,
     /// `None` where bursts of several probes may run at once.
     turn: Option<Arc<Semaphore>>,
 }
 
 impl Reached {
-    fn new(target: &Target, plan: &Plan, shared: &Shared) -> Result<Self, TargetError> {
-        let client = Client::new(target, &plan.global().user_agent, &shared.blocking).map_err(|source| {
-            TargetError {
+    fn new(target: &Arc<Target>, global: &Global, shared: &Shared) -> Result<Self, TargetError> {
+        let client =
+            Client::new(target, &global.user_agent, &shared.blocking).map_err(|source| TargetError {
                 target: target.name.clone(),
                 source,
-            }
-        })?;
+            })?;
         let endpoint = Endpoint {
             client,
             dialect: target.api,
             text_mode: target.text_mode,
             replica_header: target.replica_header.clone(),
             gate: shared.gate.clone(),
-            identity: plan.global().identity.clone(),
+            identity: global.identity.clone(),
             recording: shared.recording.clone(),
         };
         let turn = (!target.share).then(|| Arc::new(Semaphore::new(1)));
         Ok(Self {
+            target: Arc::clone(target),
             endpoint: Arc::new(endpoint),
             turn,
         })

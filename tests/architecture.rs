@@ -16,6 +16,7 @@ const ORDER: &[&str] = &[
     "tape",
     "clock",
     "pause",
+    "reload",
     "usage",
     "retry_after",
     "framing",

@@ -1,6 +1,7 @@
 //! The program as a user runs it: the command line, HTTP, signals, bad input. Needs only Rust.
 #![cfg(test)]
 
+#[expect(dead_code, reason = "other test files use the rest")]
 #[path = "support/process.rs"]
 mod process;
 

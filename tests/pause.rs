@@ -7,11 +7,7 @@ mod process;
 #[path = "support/simulator.rs"]
 mod simulator;
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-};
+use std::{fs, net::SocketAddr};
 
 use llm_probe_exporter::sim::{Settings, journal::End};
 use process::{Exporter, eventually, run};
@@ -33,18 +29,6 @@ fn config(address: SocketAddr, probes: &str) -> String {
         "targets: [{{ name: target, url: 'http://{address}/v1', api: openai_chat, model: simulated }}]\n\
          defaults: {{ prompt: {{ tokens: 8 }} }}\nprobes:\n{probes}"
     )
-}
-
-fn post(exporter: &Exporter, path: &str) -> String {
-    let mut stream = TcpStream::connect(&exporter.address).unwrap();
-    write!(
-        stream,
-        "POST {path} HTTP/1.1\r\nHost: exporter\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 const ARMED: &str = "llm_probe_burst_armed_timestamp_seconds{";
@@ -103,10 +87,10 @@ fn nothing_is_sent_until_both_hands_let_go_of_the_switch() {
     );
 
     // A second hand.
-    let said = post(&exporter, "/-/pause");
+    let said = exporter.post("/-/pause");
     assert!(
-        said.starts_with("HTTP/1.1 200") && said.contains("and POST /-/pause was called"),
-        "{said}"
+        said.status == 200 && said.body.contains("and POST /-/pause was called"),
+        "{said:?}"
     );
     fs::remove_file(&file).unwrap();
     eventually("the file is gone", || {
@@ -124,19 +108,21 @@ fn nothing_is_sent_until_both_hands_let_go_of_the_switch() {
     });
     assert_eq!(exporter.metrics().count("requests_total", &[]), 2);
 
-    assert!(post(&exporter, "/-/resume").contains("resumed"));
+    assert!(exporter.post("/-/resume").body.contains("resumed"));
     under_way(2);
     assert_eq!(present(&exporter), [true, true, false]);
     assert!(!exporter.get("/").body.contains("Paused: nothing is sent."));
 
     // The other way round, a running burst is cut, too.
-    post(&exporter, "/-/pause");
+    exporter.post("/-/pause");
     eventually("the server saw them go", || {
         let requests = simulator.requests();
         (requests.len() == 4 && requests.iter().all(|request| request.end == End::Disconnected)).then_some(())
     });
-    let log = exporter.process.log();
-    assert_eq!(log.matches("paused: nothing is sent").count(), 2, "{log}");
+    let log = eventually("both pauses are logged", || {
+        let log = exporter.process.log();
+        (log.matches("paused: nothing is sent").count() == 2).then_some(log)
+    });
     assert_eq!(log.matches("message=resumed").count(), 1, "{log}");
     assert!(!log.contains("burst skipped\" reason=paused"), "{log}");
 }
@@ -161,11 +147,13 @@ fn the_switch_moves_by_request_only_where_that_is_allowed() {
     let (_simulator, config) = slow();
     let exporter = Exporter::start(&config, &[]);
     for path in ["/-/pause", "/-/resume"] {
-        let answer = post(&exporter, path);
-        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+        let answer = exporter.post(path);
+        assert_eq!(answer.status, 403);
         assert!(
-            answer.contains("start the exporter with --web.enable-lifecycle"),
-            "{answer}"
+            answer
+                .body
+                .contains("start the exporter with --web.enable-lifecycle"),
+            "{answer:?}"
         );
         assert_eq!(exporter.get(path).status, 405);
     }

@@ -33,8 +33,9 @@ impl CheckArgs {
         let plan = self.config.read()?;
         let (shared, _) = Shared::new(&plan, runtimes.service.handle());
         // Sets up what `serve` would, which says whether certificates and keys are fit for use.
-        let supervisor = Supervisor::new(&plan, &shared)?;
-        let samples = shared.metrics.samples();
+        let metrics = shared.metrics.clone();
+        let supervisor = Supervisor::new(&plan, shared)?;
+        let samples = metrics.samples();
         print(&format!(
             "{}\n{}",
             table(&plan),

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod listen;
 mod once;
+mod reload;
 mod replay;
 mod serve;
 

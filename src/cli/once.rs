@@ -117,14 +117,12 @@ impl OnceArgs {
             .map_err(|unknown| CliError::usage(anyhow!("{unknown}")))?;
         let (mut shared, told) = Shared::new(&plan, runtimes.service.handle());
         shared.recording = self.record.as_ref().map(|_| Room::default());
-        let supervisor = Supervisor::new(&plan, &shared)?;
+        let (lag, metrics) = (shared.lag.clone(), shared.metrics.clone());
+        let supervisor = Supervisor::new(&plan, shared)?;
         let create = |path| Recorder::create(path, Instant::now());
         let recorder = self.record.as_deref().map(create).transpose();
         let recorder = recorder.map_err(CliError::usage)?;
-        let beating = runtimes
-            .measure
-            .spawn(watch_lag(shared.lag.clone(), shared.metrics.clone()));
-        drop(shared);
+        let beating = runtimes.measure.spawn(watch_lag(lag, metrics));
         let progress = progress(&plan);
         let output = self.output;
         let (reports, left_out, recorder) = runtimes.service.block_on(async {

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpListener,
     runtime::Handle,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     CliError, ConfigArgs, LimitArgs,
     listen::{ListenAddress, listen},
+    reload::Source,
 };
 use crate::{
     baseline::Baselines,
@@ -32,6 +33,7 @@ use crate::{
     metrics::Metrics,
     pause::PauseSwitch,
     protection::Protection,
+    reload::{Order, Reloader},
     rhythm::Replica,
     runtime::Runtimes,
     state::{State, Storage},
@@ -73,9 +75,14 @@ pub(super) struct ServeArgs {
     )]
     listen: Vec<ListenAddress>,
 
-    /// Let POST /-/pause stop all probing and POST /-/resume let it go on.
+    /// Let POST /-/pause stop all probing and POST /-/resume let it go on, and POST /-/reload read the
+    /// configuration again, as SIGHUP does.
     #[arg(long = "web.enable-lifecycle")]
     enable_lifecycle: bool,
+
+    /// Read the configuration again whenever its file changes, also when Kubernetes mounts it anew.
+    #[arg(long = "config.watch")]
+    watch_config: bool,
 
     /// The kill switch: while this file exists, nothing is sent.
     #[arg(long = "pause.file", value_name = "PATH", env = "LLM_PROBE_PAUSE_FILE")]
@@ -122,17 +129,30 @@ impl ServeArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let replica = self.replica()?;
         let plan = self.config.load()?;
+        let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
-        exporter.lifecycle = self.enable_lifecycle;
+        exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
         self.limit.check(exporter.metrics.samples())?;
         match &self.storage {
             Some(directory) => exporter.keep_in(directory)?,
             None if plan.has_budgets() => tracing::warn!("{NOT_KEPT}"),
             None => {}
         }
+        let file = self.config.config_file.clone();
+        let source = Source {
+            labels: plan.global().labels.clone(),
+            config: self.config,
+            limit: self.limit,
+        };
+        exporter.follows = Some((source, orders));
+        drop(plan);
         runtimes.service.block_on(async {
             let listeners = listen(&self.listen).await?;
+            reload_at_hang_up(reloader.clone())?;
+            if self.watch_config {
+                tokio::spawn(reloader.keep_watching(file));
+            }
             exporter
                 .run(listeners, runtimes.measure.handle(), Arming::AtFirstScrape)
                 .await
@@ -152,14 +172,16 @@ pub(super) enum Arming {
 
 /// An exporter that is set up and has not sent anything yet.
 pub(super) struct Exporter {
-    supervisor: Supervisor,
-    metrics: Metrics,
+    pub(super) supervisor: Supervisor,
+    pub(super) metrics: Metrics,
     baselines: Baselines,
     pub(super) board: Board,
     lag: Lag,
     pause: PauseSwitch,
-    /// Whether it may be paused over HTTP.
-    lifecycle: bool,
+    /// Where reloads are asked for over HTTP, if it may be paused and reloaded so.
+    lifecycle: Option<Reloader>,
+    /// What is read again when somebody asks for it.
+    follows: Option<(Source, mpsc::Receiver<Order>)>,
     /// Ends when all that was told is in the books.
     books: JoinHandle<()>,
     /// Where is kept what survives restarts.
@@ -177,18 +199,22 @@ impl Exporter {
         let (mut shared, told) = Shared::new(plan, runtimes.service.handle());
         shared.replica = replica;
         shared.pause = pause;
-        let supervisor = Supervisor::new(plan, &shared)?;
-        shared.metrics.config_loaded(unix_now());
-        let board = Board::of(&supervisor);
+        let (metrics, baselines) = (shared.metrics.clone(), shared.baselines.clone());
+        let (lag, pause) = (shared.lag.clone(), shared.pause.clone());
+        let supervisor = Supervisor::new(plan, shared)?;
+        metrics.config_loaded(unix_now());
+        let board = Board::default();
+        board.follow(&supervisor);
         let books = runtimes.service.spawn(board.clone().keep(told));
         Ok(Self {
             supervisor,
-            metrics: shared.metrics,
-            baselines: shared.baselines,
+            metrics,
+            baselines,
             board,
-            lag: shared.lag,
-            pause: shared.pause,
-            lifecycle: false,
+            lag,
+            pause,
+            lifecycle: None,
+            follows: None,
             books,
             storage: None,
         })
@@ -199,7 +225,7 @@ impl Exporter {
         let opened = Storage::open(directory)
             .with_context(|| format!("--storage.path: {} cannot be used", directory.display()));
         let (storage, state) = opened.map_err(CliError::usage)?;
-        self.supervisor.protection().restore(&state.budgets);
+        self.supervisor.protection().borrow().restore(&state.budgets);
         self.baselines.restore(&state.baselines, unix_now());
         self.storage = Some((storage, state));
         Ok(())
@@ -207,7 +233,7 @@ impl Exporter {
 
     /// Serves until a signal, then drains.
     pub(super) async fn run(
-        self,
+        mut self,
         listeners: Vec<TcpListener>,
         measure: &Handle,
         arming: Arming,
@@ -223,7 +249,7 @@ impl Exporter {
             scraped,
             Switch {
                 pause: self.pause.clone(),
-                lifecycle: self.lifecycle,
+                lifecycle: self.lifecycle.clone(),
             },
         );
         let (router, web) = (app.router(), TaskTracker::new());
@@ -236,11 +262,11 @@ impl Exporter {
         web.close();
         let beating = measure.spawn(watch_lag(self.lag.clone(), self.metrics.clone()));
         let drained = CancellationToken::new();
-        let keeping = self.storage.map(|(storage, state)| {
+        let keeping = self.storage.take().map(|(storage, state)| {
             tokio::spawn(keep(
                 storage,
                 state,
-                self.supervisor.protection().clone(),
+                self.supervisor.protection(),
                 self.baselines.clone(),
                 drained.clone(),
             ))
@@ -251,19 +277,34 @@ impl Exporter {
         let looking = tokio::spawn(self.pause.clone().keep_looking(Handle::current()));
         let telling = tokio::spawn(tell_of_pauses(self.pause.clone(), self.metrics.clone()));
 
-        if arming == Arming::AtFirstScrape {
+        let (mut source, mut orders) = self.follows.take().unzip();
+        let scraped = first_scrape.wait_for(|&scraped| scraped);
+        let may_begin = async {
+            if arming == Arming::AtFirstScrape {
+                // Whoever tells of scrapes lives as long as the web.
+                timeout(FIRST_SCRAPE, scraped).await.ok();
+            }
+        };
+        let mut may_begin = std::pin::pin!(may_begin);
+        let mut armed = false;
+        loop {
             tokio::select! {
-                () = stop.cancelled() => {}
-                _ = timeout(FIRST_SCRAPE, first_scrape.wait_for(|&scraped| scraped)) => {}
+                biased;
+                () = stop.cancelled() => break,
+                () = &mut may_begin, if !armed => {
+                    armed = true;
+                    life.send_replace(Life::Armed);
+                    self.supervisor.arm(measure, arming == Arming::Now);
+                    tracing::info!(series = self.supervisor.watched().count(), "schedule armed");
+                }
+                order = next(&mut orders) => {
+                    if let Some(source) = &mut source {
+                        self.reload(order, source).await;
+                    }
+                }
             }
         }
-        if !stop.is_cancelled() {
-            life.send_replace(Life::Armed);
-            let _measuring = measure.enter();
-            self.supervisor.arm(arming == Arming::Now);
-            tracing::info!(series = self.supervisor.watched().count(), "schedule armed");
-        }
-        stop.cancelled().await;
+        drop(orders);
         life.send_replace(Life::Draining);
         tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
         self.supervisor.drain(GRACE).await;
@@ -293,13 +334,14 @@ impl Exporter {
 async fn keep(
     storage: Storage,
     mut state: State,
-    protection: Protection,
+    mut in_force: watch::Receiver<Protection>,
     baselines: Baselines,
     drained: CancellationToken,
 ) {
     let mut failing = false;
     loop {
         let is_last = timeout(SAVE_EVERY, drained.cancelled()).await.is_ok();
+        let protection = in_force.borrow_and_update().clone();
         let spent = protection.has_changed();
         if baselines.have_changed() || spent || failing {
             state.budgets = protection.kept();
@@ -341,6 +383,27 @@ async fn tell_of_pauses(pause: PauseSwitch, metrics: Metrics) {
             return;
         }
     }
+}
+
+/// The next order; never, where none can come.
+async fn next(orders: &mut Option<mpsc::Receiver<Order>>) -> Order {
+    if let Some(orders) = orders
+        && let Some(order) = orders.recv().await
+    {
+        return order;
+    }
+    std::future::pending().await
+}
+
+/// Asks for a reload at each SIGHUP. Call it on a runtime.
+fn reload_at_hang_up(reloader: Reloader) -> io::Result<()> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            reloader.ask("SIGHUP").await;
+        }
+    });
+    Ok(())
 }
 
 /// Cancelled by SIGTERM or SIGINT. Call it on a runtime. A second signal has no further effect: the drain is

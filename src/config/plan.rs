@@ -350,6 +350,48 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Whether it asks each of its targets in the same way, whichever targets it has.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        // Every field is named, so that none is forgotten.
+        let Self {
+            name,
+            targets: _,
+            every,
+            cron,
+            calendar,
+            jitter,
+            steps,
+            ladder_stop,
+            settle,
+            warmup,
+            prompt,
+            max_tokens,
+            generation,
+            timeouts,
+            expect,
+            budget,
+            protect,
+            labels,
+        } = self;
+        *name == other.name
+            && *every == other.every
+            && *cron == other.cron
+            && *calendar == other.calendar
+            && *jitter == other.jitter
+            && *steps == other.steps
+            && *ladder_stop == other.ladder_stop
+            && *settle == other.settle
+            && *warmup == other.warmup
+            && *prompt == other.prompt
+            && *max_tokens == other.max_tokens
+            && *generation == other.generation
+            && *timeouts == other.timeouts
+            && *expect == other.expect
+            && *budget == other.budget
+            && *protect == other.protect
+            && *labels == other.labels
+    }
+
     /// Requests of one round, warm-up included; where a step lasts for a time, one per user, or what its rate makes.
     pub fn requests_of_a_round(&self) -> u64 {
         let of_step = |step: &Arc<Step>| u64::from(self.warmup) + step.planned_requests();

@@ -130,7 +130,7 @@ impl Collector for Table {
         let guards: Vec<_> = protection
             .guards()
             .iter()
-            .map(|guard| (pairs(CERTIFICATE_LABELS, &[guard.target.as_str()]), guard))
+            .map(|guard| (pairs(CERTIFICATE_LABELS, &[guard.target.name.as_str()]), guard))
             .collect();
         ours()
             .map(|family| {

@@ -85,6 +85,11 @@ impl Metrics {
         exporter.last_loaded = Some(unix_now);
     }
 
+    /// A configuration was to be loaded and is wrong: the one before is still in force.
+    pub fn config_rejected(&self) {
+        lock(&self.directory.exporter).last_load_succeeded = false;
+    }
+
     /// Since when all bursts are held back, in seconds since the Unix epoch; `None` while they are not.
     pub fn paused(&self, since: Option<f64>) {
         lock(&self.directory.exporter).paused_since = since;

@@ -612,7 +612,11 @@ async fn the_table_is_what_is_exported() {
     let metrics = Metrics::new(&["team".into()]);
     let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, budget: { requests: 9, per: day }, busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\n";
     let plan = crate::config::parse(guarded, "probes.yaml", std::path::Path::new("")).unwrap();
-    metrics.guarded_by(Protection::new(&plan, &tokio::runtime::Handle::current()).unwrap());
+    metrics.guarded_by(
+        Protection::default()
+            .next(&plan, &tokio::runtime::Handle::current())
+            .unwrap(),
+    );
     let held = exercise(&metrics, &rich("p", "t", 1));
     let mut last = Arc::unwrap_or_clone(burst(&held, &rich("p", "t", 1), [record(Outcome::Ok, 200, 11)]));
     let usual = Medians {

@@ -11,12 +11,18 @@ use std::{
 use tokio::{runtime::Handle, time::Instant};
 
 use super::lock;
-use crate::{backoff::Circuit, busy::Condition, client::Scraper, units::Name};
+use crate::{
+    backoff::Circuit,
+    busy::Condition,
+    client::{ClientError, Scraper},
+    config::plan::Target,
+};
 
 /// What is known of a target's state over all probes.
 #[derive(Debug)]
 pub struct Guard {
-    pub target: Name,
+    pub target: Arc<Target>,
+    pub(super) agent: String,
     pub(super) circuit: Mutex<Circuit>,
     pub(super) scraper: Option<Arc<Scraper>>,
     /// Whether the last scrape failed.
@@ -25,14 +31,26 @@ pub struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(target: Name, scraper: Option<Scraper>) -> Self {
-        Self {
-            target,
-            circuit: Mutex::default(),
+    /// `agent` is the user agent of scrapes.
+    pub(super) fn new(
+        target: &Arc<Target>,
+        agent: &str,
+        circuit: Circuit,
+        blocking: &Handle,
+    ) -> Result<Self, ClientError> {
+        let scraper = target
+            .busy
+            .as_ref()
+            .map(|busy| Scraper::new(busy, target, agent, blocking))
+            .transpose()?;
+        Ok(Self {
+            target: Arc::clone(target),
+            agent: agent.to_owned(),
+            circuit: Mutex::new(circuit),
             scraper: scraper.map(Arc::new),
             scrape_fails: AtomicBool::new(false),
             scrape_failures: AtomicU64::new(0),
-        }
+        })
     }
 
     /// How much longer the target is left alone; `None`: it is not.
@@ -63,14 +81,14 @@ impl Guard {
         match result {
             Ok(met) => {
                 if failed_before {
-                    tracing::info!(target = %self.target, "the metrics of `busy` can be read again");
+                    tracing::info!(target = %self.target.name, "the metrics of `busy` can be read again");
                 }
                 met
             }
             Err(error) => {
                 self.scrape_failures.fetch_add(1, Ordering::Relaxed);
                 if !failed_before {
-                    tracing::warn!(target = %self.target, %error, "the metrics of `busy` cannot be read: probing goes on");
+                    tracing::warn!(target = %self.target.name, %error, "the metrics of `busy` cannot be read: probing goes on");
                 }
                 None
             }

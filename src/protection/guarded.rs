@@ -209,6 +209,15 @@ impl Guarded {
     }
 }
 
+/// What is removed from the plan is due no more.
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        for purse in &self.purses {
+            lock(&purse.account).leave(self.id);
+        }
+    }
+}
+
 /// What a round has reserved and uses; with its end the rest is free again.
 #[derive(Debug)]
 pub struct Spending<'a> {

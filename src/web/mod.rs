@@ -5,6 +5,7 @@
 //! - `GET /-/healthy`: 200 as long as the process makes progress.
 //! - `GET /-/ready`: 200 while the schedule is armed, else 503.
 //! - `POST /-/pause`, `POST /-/resume`: the kill switch, with `--web.enable-lifecycle`.
+//! - `POST /-/reload`: reads the configuration again, with `--web.enable-lifecycle`.
 //! - `GET /static/…`: what the page is made of.
 
 mod page;
@@ -24,10 +25,20 @@ use tokio::{sync::watch, time::Instant};
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 pub use self::server::serve;
-use crate::{board::Board, clock::unix_now, lag::Lag, metrics::Metrics, pause::PauseSwitch};
+use crate::{
+    board::Board,
+    clock::unix_now,
+    lag::Lag,
+    metrics::Metrics,
+    pause::PauseSwitch,
+    reload::{Answer, Reloader},
+};
 
 /// A runtime that has made no progress for this long only a restart can mend.
 const STUCK: Duration = Duration::from_mins(1);
+
+const NO_LIFECYCLE: &str =
+    "pausing and reloading over HTTP is off; start the exporter with --web.enable-lifecycle\n";
 
 /// Where the exporter is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +63,12 @@ struct Parts {
     switch: Switch,
 }
 
-/// The kill switch, and whether a request may move it.
+/// The kill switch, and what a request may do about the exporter's life.
 #[derive(Clone, Debug)]
 pub struct Switch {
     pub pause: PauseSwitch,
-    pub lifecycle: bool,
+    /// Where to ask for a reload; `None`: requests may neither move the switch nor ask.
+    pub lifecycle: Option<Reloader>,
 }
 
 impl App {
@@ -97,6 +109,7 @@ impl App {
                 "/-/resume",
                 post(|State(app): State<Self>| async move { app.switch(false) }),
             )
+            .route("/-/reload", post(reload))
             .route(
                 "/static/page.css",
                 page_only(("text/css; charset=utf-8", include_str!("page.css"))),
@@ -112,9 +125,8 @@ impl App {
     /// Moves the kill switch, and says what holds then.
     fn switch(&self, hold: bool) -> (StatusCode, String) {
         let Switch { pause, lifecycle } = &self.0.switch;
-        if !lifecycle {
-            let why = "pausing over HTTP is off; start the exporter with --web.enable-lifecycle\n";
-            return (StatusCode::FORBIDDEN, why.to_owned());
+        if lifecycle.is_none() {
+            return (StatusCode::FORBIDDEN, NO_LIFECYCLE.to_owned());
         }
         pause.post(hold);
         let holds = pause.holds();
@@ -149,6 +161,24 @@ async fn metrics(State(App(app)): State<App>, headers: HeaderMap) -> Response {
             )
                 .into_response()
         }
+    }
+}
+
+/// Reads the configuration again, and says what has changed or what is wrong with it.
+async fn reload(State(App(app)): State<App>) -> (StatusCode, String) {
+    let Some(reloader) = &app.switch.lifecycle else {
+        return (StatusCode::FORBIDDEN, NO_LIFECYCLE.to_owned());
+    };
+    match reloader.ask("POST /-/reload").await {
+        Answer::Done(changes) => (StatusCode::OK, changes + "\n"),
+        Answer::Rejected(problems) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("{problems}\nnot reloaded: the configuration before stays in force\n"),
+        ),
+        Answer::Refused => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not reloaded: the exporter ends, or too many have asked\n".to_owned(),
+        ),
     }
 }
 

@@ -99,11 +99,15 @@ pub(crate) struct Answer {
 
 /// `GET path` with `headers`, on a connection of its own.
 pub(crate) fn get(address: &str, path: &str, headers: &str) -> io::Result<Answer> {
+    ask("GET", address, path, headers)
+}
+
+fn ask(method: &str, address: &str, path: &str, headers: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n"
     )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -144,7 +148,7 @@ fn dechunk(mut body: &[u8]) -> Vec<u8> {
 pub(crate) struct Exporter {
     pub(crate) process: Process,
     pub(crate) address: String,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Exporter {
@@ -176,12 +180,21 @@ impl Exporter {
         Self {
             process,
             address,
-            _folder: folder,
+            folder,
         }
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
         get(&self.address, path, "").unwrap()
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Answer {
+        ask("POST", &self.address, path, "Content-Length: 0\r\n").unwrap()
+    }
+
+    /// Writes another configuration in the place of its own.
+    pub(crate) fn configure(&self, config: &str) {
+        fs::write(self.folder.path().join("probes.yaml"), config).unwrap();
     }
 
     pub(crate) fn metrics(&self) -> Samples {
