@@ -67,37 +67,44 @@ impl Llama {
     }
 }
 
-/// A real Prometheus that scrapes one address every second.
+/// A port that was free a moment ago, for a program that does not say which one it took.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A real Prometheus.
 #[derive(Debug)]
 pub(crate) struct Prometheus {
     _process: Process,
-    address: String,
+    pub(crate) address: String,
     _folder: TempDir,
 }
 
 impl Prometheus {
+    /// The one of Debian, scraping one address every second.
     pub(crate) fn start(scraped: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("prometheus.yml");
-        let text = format!(
+        let config = format!(
             "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: llm-probe-exporter\n    static_configs: [{{ targets: ['{scraped}'] }}]\n"
         );
-        fs::write(&config, text).unwrap();
-        // Prometheus does not say which port it took: ask for one that was free a moment ago.
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let address = format!("127.0.0.1:{port}");
-        let mut command = Command::new(component("LLM_PROBE_TEST_PROMETHEUS"));
+        Self::configured("LLM_PROBE_TEST_PROMETHEUS", &config, &[])
+    }
+
+    /// The one whose path a variable of `tests/run.sh` names.
+    pub(crate) fn configured(variable: &str, config: &str, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("prometheus.yml");
+        fs::write(&file, config).unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = Command::new(component(variable));
         command
-            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--config.file={}", file.display()))
             .arg(format!(
                 "--storage.tsdb.path={}",
                 folder.path().join("data").display()
             ))
-            .arg(format!("--web.listen-address={address}"));
+            .arg(format!("--web.listen-address={address}"))
+            .args(args);
         let process = Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()));
         eventually("Prometheus is ready", || {
             get(&address, "/-/ready", "")
