@@ -77,6 +77,11 @@ install_from_debian() {
     fi
     unpack "$prometheus" prometheus
     unpack "$alertmanager" prometheus-alertmanager
+    # Debian's Alertmanager looks for its templates nowhere else.
+    [[ -d /usr/share/prometheus/alertmanager ]] || {
+        as_root mkdir -p /usr/share/prometheus
+        as_root cp -r "$alertmanager/usr/share/prometheus/alertmanager" /usr/share/prometheus/
+    }
     [[ -d $prometheus3 ]] || newer_debian
     unpack "$prometheus3" prometheus promtool
 }

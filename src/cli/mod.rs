@@ -6,6 +6,7 @@ mod listen;
 mod once;
 mod reload;
 mod replay;
+mod seldom;
 mod serve;
 
 use std::{
