@@ -13,4 +13,5 @@ mod dashboard;
 mod json;
 mod live;
 mod promql;
+mod provisioning;
 mod queries;
