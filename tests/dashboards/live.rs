@@ -120,7 +120,7 @@ fn real_queries_return_data_of_the_demo() {
 
     let known: BTreeSet<_> = EMPTY.iter().map(|(place, _)| (*place).to_owned()).collect();
     for (version, prometheus) in &versions {
-        let now = prometheus.query("time()").unwrap();
+        let now = prometheus.query("vector(time())").unwrap();
         let queries: Vec<_> = dashboards()
             .iter()
             .flat_map(|dashboard| dashboard.queries())
