@@ -90,6 +90,21 @@ impl Watch {
         }
     }
 
+    /// Every rule can be evaluated on what the exporter exports.
+    fn rules_are_sound(&self) {
+        let answer = get(&self.prometheus.address, "/api/v1/rules", "").unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let groups = answer["data"]["groups"].as_array().unwrap();
+        let all: Vec<_> = groups
+            .iter()
+            .flat_map(|group| group["rules"].as_array().unwrap())
+            .collect();
+        assert!(all.len() > 30, "{answer}");
+        for rule in all {
+            assert_eq!(rule["health"], "ok", "{}: {rule}", self.version);
+        }
+    }
+
     /// The first message of this status about an alert of this name.
     fn told(&self, status: &str, alert: &str) -> Message {
         let what = format!("{}: {alert} is {status}", self.version);
@@ -148,28 +163,42 @@ fn real_page_arrives_when_requests_queue_and_resolves_when_they_do_not() {
         speed: 20.0,
         ..Settings::default()
     });
+    // Beside it a target that is well, with every kind of series that rules meet.
+    let other = Simulator::start(Settings {
+        speed: 100.0,
+        ..Settings::default()
+    });
     let config = format!(
         "
 global: {{ labels: [team] }}
 targets:
+  - {{ name: other, url: 'http://{}/v1', api: openai_chat, model: simulated }}
   - {{ name: llama, url: 'http://{}/v1', api: openai_chat, model: simulated, labels: {{ team: chat }} }}
 probes:
-  - {{ name: chat, every: 500ms, prompt: {{ tokens: 32 }}, max_tokens: 16, slo: {{ ttft: 150ms, objective: 99%, alert: page }} }}
+  - name: steps
+    targets: [other]
+    every: 2s
+    ladder: [{{ users: 1 }}, {{ users: 4 }}]
+    settle: 0s
+    slo: {{ request: 1s, objective: 90%, alert: ticket }}
+    budget: {{ requests: 100000, per: day }}
+  - {{ name: rate, targets: [other], every: 2s, arrival: {{ kind: rate, per_second: 10 }}, requests: 4 }}
+  - {{ name: chat, targets: [llama], every: 500ms, prompt: {{ tokens: 32 }}, max_tokens: 16, slo: {{ ttft: 150ms, objective: 99%, alert: page }} }}
 ",
-        simulator.address
+        other.address, simulator.address
     );
     let exporter = Exporter::start(&config, &[]);
     let watches = ["LLM_PROBE_TEST_PROMETHEUS", "LLM_PROBE_TEST_PROMETHEUS3"]
         .map(|version| Watch::start(version, &exporter));
     // The first thirty bursts settle that, whatever they are like.
     exporter.wait_for("it is known what is usual", |samples| {
-        samples.count("baseline_bursts", &[]) >= 30
+        samples.count("baseline_bursts", &["probe=\"chat\""]) >= 30
     });
     for watch in &watches {
         eventually("the share of bad requests is recorded", || {
             watch
                 .prometheus
-                .query("series:llm_probe_bad_requests:ratio_rate1h")
+                .query("series:llm_probe_bad_requests:ratio_rate1h{probe=\"chat\"}")
         });
         assert_eq!(watch.receiver.messages(), [], "{}", watch.version);
     }
@@ -177,7 +206,8 @@ probes:
     let begun = Instant::now();
     let crowd = Crowd::of(5, simulator.address);
     exporter.wait_for("a burst missed its objective", |samples| {
-        samples.count("slo_bursts_total", &[]) > samples.count("slo_good_bursts_total", &[])
+        let chat = ["probe=\"chat\""];
+        samples.count("slo_bursts_total", &chat) > samples.count("slo_good_bursts_total", &chat)
     });
     println!(
         "{:6.1} s: a burst missed its objective",
@@ -207,6 +237,7 @@ probes:
             (why.at - begun).as_secs_f64()
         );
         assert_eq!(why.path, "/ticket");
+        watch.rules_are_sound();
     }
     crowd.leave();
     let ended = Instant::now();

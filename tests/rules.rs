@@ -44,16 +44,18 @@ fn text(value: &Value, key: &str) -> String {
         .to_owned()
 }
 
-/// Every rule of both files.
-fn all_rules() -> Vec<Value> {
+/// Every group of both files.
+fn groups() -> Vec<Value> {
     let of = |file: &str| {
         let file: Value = serde_yaml::from_str(&rules::text(&format!("rules/{file}"))).unwrap();
-        let groups = file["groups"].as_sequence().unwrap().clone();
-        groups
-            .into_iter()
-            .flat_map(|group| group["rules"].as_sequence().unwrap().clone())
+        file["groups"].as_sequence().unwrap().clone()
     };
     FILES.into_iter().flat_map(of).collect()
+}
+
+fn all_rules() -> Vec<Value> {
+    let of = |group: Value| group["rules"].as_sequence().unwrap().clone();
+    groups().into_iter().flat_map(of).collect()
 }
 
 fn alerts() -> Vec<Value> {
@@ -240,10 +242,10 @@ fn aggregations_keep_the_labels_that_route_an_alert() {
                 "{expr}"
             );
         }
-        for (at, without) in expr.match_indices("without (") {
-            let labels = &expr[at + without.len()..];
+        for labels in expr.split("without (").skip(1) {
+            let dropped = ["instance, pod", "probe, model, concurrency, rate)", "alert)"];
             assert!(
-                labels.starts_with("instance, pod") || labels.starts_with("probe, model, concurrency, rate)"),
+                dropped.iter().any(|dropped| labels.starts_with(dropped)),
                 "{expr}"
             );
         }
@@ -282,6 +284,17 @@ fn every_alert_is_tested_to_fire_and_to_be_silent() {
     }
     let alerts: BTreeSet<_> = alerts().iter().map(|alert| text(alert, "alert")).collect();
     assert_eq!(fired, alerts);
+}
+
+#[test]
+fn unit_tests_evaluate_the_groups_in_the_order_of_the_files() {
+    let groups: Vec<_> = groups().iter().map(|group| text(group, "name")).collect();
+    for file in unit_tests() {
+        let tests: Value = serde_yaml::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        let order = tests["group_eval_order"].as_sequence().into_iter().flatten();
+        let order: Vec<_> = order.filter_map(Value::as_str).collect();
+        assert_eq!(order, groups, "{}", file.display());
+    }
 }
 
 #[test]
