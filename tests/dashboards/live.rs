@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     components::Prometheus,
-    dashboard::{Query, dashboards},
+    dashboard::{Dashboard, Query, dashboards},
     process::{Exporter, get, program},
 };
 
@@ -52,7 +52,7 @@ const EMPTY: &[(&str, &str)] = &[
 ];
 
 /// How long the demo is watched: two rounds of its slowest probe, ten good bursts of its single user.
-const WATCHED: Duration = Duration::from_secs(120);
+const WATCHED: Duration = Duration::from_mins(2);
 
 /// What Grafana would ask with every filter at All.
 fn filled_in(query: &Query) -> String {
@@ -121,10 +121,7 @@ fn real_queries_return_data_of_the_demo() {
     let known: BTreeSet<_> = EMPTY.iter().map(|(place, _)| (*place).to_owned()).collect();
     for (version, prometheus) in &versions {
         let now = prometheus.query("vector(time())").unwrap();
-        let queries: Vec<_> = dashboards()
-            .iter()
-            .flat_map(|dashboard| dashboard.queries())
-            .collect();
+        let queries: Vec<_> = dashboards().iter().flat_map(Dashboard::queries).collect();
         let empty: BTreeSet<_> = queries
             .iter()
             .filter(|query| values(prometheus, query, now).is_empty())

@@ -6,7 +6,7 @@ use llm_probe_exporter::metrics::{self, SERIES_LABELS};
 use promql_parser::parser::Expr;
 
 use crate::{
-    dashboard::{Query, dashboards},
+    dashboard::{Dashboard, Query, dashboards},
     promql::{aggregated, any, called, follows_variable, keeps, name, parse, selector, visit},
 };
 
@@ -70,7 +70,7 @@ fn every_query() -> Vec<Query> {
 fn each_part(mut check: impl FnMut(&str, &Expr, &[&Expr])) {
     for query in every_query() {
         visit(&parse(&query), &mut |part, within| {
-            check(&query.place, part, within)
+            check(&query.place, part, within);
         });
     }
 }
@@ -93,7 +93,7 @@ fn every_metric_exists() {
 fn every_family_is_shown() {
     let exported = exported();
     let mut shown = BTreeSet::new();
-    for query in dashboards().iter().flat_map(|dashboard| dashboard.queries()) {
+    for query in dashboards().iter().flat_map(Dashboard::queries) {
         visit(&parse(&query), &mut |part, _| {
             let family = selector(part).and_then(|(selector, _)| exported.get(name(selector)));
             shown.extend(family.map(|family| family.family.clone()));
