@@ -260,12 +260,12 @@ fn check_prints_the_plan() {
     let output = run(&["check", demo]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    // 360 bursts of one and twice 60 of 50, 64 tokens each.
+    // 360 bursts of one, twice 60 of 50, 120 of each of five steps with 31 users in all, 720 of two; 64 tokens each.
     for expected in [
-        "480 bursts an hour",
-        "6360 requests an hour",
-        "9768960 output tokens a day",
-        "3 series",
+        "1800 bursts an hour",
+        "11520 requests an hour",
+        "17694720 output tokens a day",
+        "9 series",
     ] {
         assert!(text.contains(expected), "{expected} is missing in\n{text}");
     }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,18 @@ use crate::{
 /// The demo's configuration; its targets are replaced by the servers that the demo starts.
 const CONFIG: &str = include_str!("../../config/demo.yaml");
 
+/// Where the configuration has its servers, and the slots and faults of each, as the comment there has them.
+const SERVERS: [(&str, usize, &[&str]); 5] = [
+    ("127.0.0.1:18001", 1, &[]),
+    ("127.0.0.1:18002", 1, &[]),
+    ("127.0.0.1:18003", 1, &[]),
+    ("127.0.0.1:18004", 4, &[]),
+    ("127.0.0.1:18005", 1, &["status=500 every=7", "truncate every=11"]),
+];
+
+/// The probes of the observation, whose results are printed.
+const STORY: [&str; 3] = ["single-user", "fifty-users", "fifty-users-judged"];
+
 #[derive(Args, Debug)]
 pub(super) struct DemoArgs {
     /// Where to serve /metrics and the page.
@@ -42,8 +54,9 @@ impl DemoArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let stop_simulators = CancellationToken::new();
         let mut text = CONFIG.to_owned();
-        for placeholder in ["127.0.0.1:18001", "127.0.0.1:18002", "127.0.0.1:18003"] {
-            let address = runtimes.service.block_on(simulator(stop_simulators.clone()))?;
+        for (placeholder, slots, faults) in SERVERS {
+            let server = simulator(slots, faults, stop_simulators.clone());
+            let address = runtimes.service.block_on(server)?;
             text = text.replace(placeholder, &address.to_string());
         }
         let plan = config::parse(&text, "config/demo.yaml", Path::new("."))?;
@@ -64,8 +77,13 @@ impl DemoArgs {
 }
 
 /// Starts a simulated server on a free port of this machine.
-async fn simulator(stop: CancellationToken) -> anyhow::Result<SocketAddr> {
-    let settings = sim::Settings::default();
+async fn simulator(slots: usize, faults: &[&str], stop: CancellationToken) -> anyhow::Result<SocketAddr> {
+    let faults = faults.iter().map(|rule| rule.parse()).collect::<Result<_, _>>();
+    let settings = sim::Settings {
+        slots: Some(slots),
+        faults: faults.map_err(|error| anyhow!("a fault of the demo: {error}"))?,
+        ..sim::Settings::default()
+    };
     let server = sim::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), settings)
         .await
         .context("cannot start a simulated server")?;
@@ -74,29 +92,26 @@ async fn simulator(stop: CancellationToken) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-/// Prints what is going on, and the table of all three bursts once there is one of each.
+/// Prints what is going on, and the table of the three bursts of the observation once there is one of each.
 async fn tell_the_story(board: Board, page: Option<SocketAddr>) -> std::io::Result<()> {
     let page = page.map_or_else(String::new, |page| {
         format!("Open http://{page}/ and http://{page}/metrics\n")
     });
     print(&format!(
-        "\nThree simulated inference servers, each with one slot; one probe at each.\n\
+        "\nFive simulated inference servers, one probe at each. Three have one slot: they tell the story.\n\
          {page}\
          Fifty users take 45 s; then the first results stand here. Ctrl-C ends it.\n\n"
     ))?;
     let summaries = loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let rows = board.rows();
-        let ended: Vec<_> = rows
-            .iter()
-            .filter_map(|row| {
-                Some((
-                    row.watched.series.probe.name.clone(),
-                    row.last.as_ref()?.summary.clone(),
-                ))
-            })
-            .collect();
-        if ended.len() == rows.len() {
+        let of_probe = |name: &str| {
+            rows.iter()
+                .find(|row| row.watched.series.probe.name.as_str() == name)
+        };
+        let ended = STORY.map(|name| Some((name, of_probe(name)?.last.as_ref()?.summary.clone())));
+        let ended: Vec<_> = ended.into_iter().flatten().collect();
+        if ended.len() == STORY.len() {
             break ended;
         }
     };
