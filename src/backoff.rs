@@ -48,6 +48,25 @@ pub const fn is_shed(outcome: Outcome) -> bool {
     )
 }
 
+/// Whether an endpoint that had shed load takes requests again, by the outcome of one; `None`: it says nothing. An
+/// answer that is no good, or a refusal of this one request, is no shedding.
+pub const fn takes_requests(outcome: Outcome) -> Option<bool> {
+    match outcome {
+        Outcome::Invalid(_) => None,
+        Outcome::Ok
+        | Outcome::Failed(
+            Failure::Redirect
+            | Failure::Unauthorized
+            | Failure::ClientError
+            | Failure::ContentType
+            | Failure::Malformed
+            | Failure::Empty
+            | Failure::UnexpectedOutput,
+        ) => Some(true),
+        Outcome::Failed(_) => Some(false),
+    }
+}
+
 /// What a due burst may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -255,6 +274,21 @@ mod tests {
         assert_eq!(circuit.admit(later), Admission::Trial);
         circuit.trial_ended(Some(true), None, later);
         assert_eq!(circuit.open_for(later), None);
+    }
+
+    #[test]
+    fn only_what_may_be_shedding_keeps_an_endpoint_alone() {
+        for (outcome, takes) in [
+            (Outcome::Ok, Some(true)),
+            (Outcome::Failed(Failure::UnexpectedOutput), Some(true)),
+            (Outcome::Failed(Failure::Unauthorized), Some(true)),
+            (SHED, Some(false)),
+            (LOST, Some(false)),
+            (Outcome::Failed(Failure::FirstTokenTimeout), Some(false)),
+            (Outcome::Invalid(Invalid::Cancelled), None),
+        ] {
+            assert_eq!(takes_requests(outcome), takes, "{outcome:?}");
+        }
     }
 
     #[test]

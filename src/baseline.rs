@@ -8,17 +8,11 @@
 //! when none of its requests failed, was invalid or was withheld. So six hours of a fault move it by 3 % at most,
 //! and a latency that doubles for good is the new baseline after six days.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{quantile::percentile, units::Seconds};
+use crate::{lasting::Lasting, quantile::percentile, units::Seconds};
 
 /// Good bursts before there is a baseline.
 pub const FEWEST: u64 = 10;
@@ -136,46 +130,18 @@ impl Track {
     }
 }
 
-/// The baselines of all series, by whatever names a series. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Baselines {
-    all: Arc<Mutex<BTreeMap<String, Baseline>>>,
-    changed: Arc<AtomicBool>,
-}
+/// The baselines of all series, by whatever names a series.
+pub type Baselines = Lasting<Baseline>;
 
 impl Baselines {
     /// Takes up what was kept, as far as it is not too old `at` the moment.
     pub fn restore(&self, kept: &BTreeMap<String, Baseline>, at: f64) {
-        let kept = kept
-            .iter()
-            .filter(|(_, baseline)| at - baseline.last <= FORGOTTEN_AFTER_SECONDS);
-        self.lock()
-            .extend(kept.map(|(name, baseline)| (name.clone(), baseline.clone())));
-    }
-
-    /// What is to be kept over restarts.
-    pub fn kept(&self) -> BTreeMap<String, Baseline> {
-        self.lock().clone()
-    }
-
-    /// Whether anything was learned since the last call.
-    pub fn have_changed(&self) -> bool {
-        self.changed.swap(false, Ordering::Relaxed)
-    }
-
-    pub fn of(&self, name: &str) -> Baseline {
-        self.lock().get(name).cloned().unwrap_or_default()
+        self.take_up(kept, |baseline| at - baseline.last <= FORGOTTEN_AFTER_SECONDS);
     }
 
     /// Learns from a good burst, at so many seconds since the Unix epoch.
     pub fn learn(&self, name: &str, burst: Medians, at: f64) {
-        let mut all = self.lock();
-        all.entry(name.to_owned()).or_default().learn(burst, at);
-        self.changed.store(true, Ordering::Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Baseline>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.change(name, |baseline| baseline.learn(burst, at));
     }
 }
 

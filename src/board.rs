@@ -1,13 +1,14 @@
 //! The books of a running exporter: each event becomes metrics, a line of the log, and a row of the page.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use crate::{
+    capacity::Capacity,
     clock::unix_now,
     config::plan::SeriesKey,
     outcome::Skip,
@@ -39,8 +40,11 @@ pub struct Row {
     /// Seconds since the Unix epoch.
     pub next_due: Option<f64>,
     pub last: Option<LastBurst>,
+    /// Of a probe that searches for the capacity: what its last burst found.
+    pub searched: Option<LastSearch>,
     pub bursts: u64,
-    pub skipped: u64,
+    /// Bursts that were due and not fired.
+    pub skipped: BTreeMap<Skip, u64>,
     /// Why the burst that was due last was not fired; `None`: it was.
     pub held_back: Option<Skip>,
     /// By how much budgets stretch the interval, at least 1.
@@ -63,6 +67,14 @@ pub struct LastBurst {
     /// Seconds since the Unix epoch.
     pub ended: f64,
     pub summary: Arc<Summary>,
+}
+
+/// The search that ended last.
+#[derive(Clone, Debug)]
+pub struct LastSearch {
+    /// Seconds since the Unix epoch.
+    pub ended: f64,
+    pub capacity: Arc<Capacity>,
 }
 
 impl Board {
@@ -116,9 +128,13 @@ impl Board {
                 metrics.burst_ended(summary, Instant::now());
                 log_burst(watched, summary, *cancelled);
             }
+            What::Tries(_) => {}
+            What::Searched(capacity, cancelled) => {
+                metrics.searched(capacity, Instant::now());
+                log_search(watched, capacity, *cancelled);
+            }
             What::Skipped(skip, bursts) => {
                 metrics.skipped(*skip, *bursts);
-                metrics.withheld(*skip, *bursts, watched.series.planned_requests());
                 log_skip(watched, *skip, *bursts);
             }
             What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),
@@ -144,8 +160,9 @@ impl Row {
             held_by: None,
             next_due: None,
             last: None,
+            searched: None,
             bursts: 0,
-            skipped: 0,
+            skipped: BTreeMap::new(),
             held_back: None,
             stretch: 1.0,
         }
@@ -178,7 +195,15 @@ impl Row {
                     *ended += 1;
                 }
             }
-            What::Request(_) | What::RequestsSkipped(..) => {}
+            What::Request(_) | What::RequestsSkipped(..) | What::Tries(_) => {}
+            What::Searched(capacity, _) => {
+                self.state = State::Waiting;
+                self.bursts += 1;
+                self.searched = Some(LastSearch {
+                    ended: unix_now(),
+                    capacity: Arc::clone(capacity),
+                });
+            }
             What::Ended(summary, _) => {
                 self.state = State::Waiting;
                 self.bursts += 1;
@@ -188,7 +213,7 @@ impl Row {
                 });
             }
             What::Skipped(skip, bursts) => {
-                self.skipped += u64::from(*bursts);
+                *self.skipped.entry(*skip).or_default() += u64::from(*bursts);
                 self.held_back = Some(*skip);
             }
             What::Stretched(stretch) => self.stretch = *stretch,
@@ -220,13 +245,15 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
         itl_p50_seconds = summary.itl.map(|itl| itl.p50.get()),
         duration_seconds = summary.duration.map(Seconds::get),
         slowest_request = summary.slowest_request.map(tracing::field::display),
+        slowest_prompt = summary.slowest_prompt.as_ref().map(tracing::field::display),
         cancelled,
         cut_short = summary.cut_short.map(Skip::as_str),
         withheld = summary.withheld,
         diagnosis = summary.diagnosis.as_ref().map(|diagnosis| &*diagnosis.sentence),
         "burst"
     );
-    let hits = summary.served_from_cache();
+    // That later turns of a conversation are known is meant.
+    let hits = summary.first_turns_from_cache;
     if watched.series.probe.prompt.cache == Cache::Bust && hits > 0 {
         tracing::warn!(
             probe = %key.probe,
@@ -236,6 +263,22 @@ fn log_burst(watched: &Watched, summary: &Summary, cancelled: bool) {
             "the server had prompts in its cache that are meant to be new to it: times to first token are too good"
         );
     }
+}
+
+fn log_search(watched: &Watched, capacity: &Capacity, cancelled: bool) {
+    let key = watched.series.key();
+    tracing::info!(
+        probe = %key.probe,
+        target = %key.target,
+        requests = capacity.requests,
+        meets = capacity.meets.map(tracing::field::display),
+        misses = capacity.misses.map(tracing::field::display),
+        ended = capacity.ended.as_str(),
+        confidence = capacity.confidence.map(Ratio::get),
+        cancelled,
+        capacity = capacity.sentence,
+        "capacity"
+    );
 }
 
 /// Every request, at level debug.
@@ -248,6 +291,8 @@ pub fn log_request(watched: &Watched, judged: &Judged) {
         load = %key.load,
         request = record.number,
         request_id = record.id.map(tracing::field::display),
+        prompt = record.asked.name.as_ref().map(tracing::field::display),
+        turn = record.asked.turn,
         warmup = record.warmup,
         outcome = record.outcome.as_str(),
         status = record.status,

@@ -9,10 +9,11 @@
 use std::{
     collections::BTreeMap,
     ops::{AddAssign, SubAssign},
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::timetable::Timetable;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,14 @@ impl Unit {
         Self::OutputTokens,
         Self::Dollars,
     ];
+
+    /// An amount of it, as people write it.
+    pub fn shown(self, amount: f64) -> String {
+        match self {
+            Self::Dollars => format!("{amount:.6}"),
+            Self::Requests | Self::InputTokens | Self::OutputTokens => format!("{amount:.0}"),
+        }
+    }
 
     /// The value of the label `unit`, and the key in the configuration.
     pub const fn as_str(self) -> &'static str {
@@ -148,6 +157,20 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// What each of so many replicas may use, so that all together keep to it.
+    #[must_use]
+    pub fn share(self, replicas: u32) -> Self {
+        let replicas = u64::from(replicas.max(1));
+        let of = |limit: Option<u64>| limit.map(|limit| limit / replicas);
+        Self {
+            requests: of(self.requests),
+            input_tokens: of(self.input_tokens),
+            output_tokens: of(self.output_tokens),
+            dollars: self.dollars.map(|limit| limit / replicas as f64),
+            per: self.per,
+        }
+    }
+
     pub fn limit(&self, unit: Unit) -> Option<f64> {
         match unit {
             Unit::Requests => self.requests.map(|limit| limit as f64),
@@ -211,7 +234,7 @@ pub struct Account {
 /// The rounds of one probe at one target.
 #[derive(Clone, Debug)]
 struct Rounds {
-    every: f64,
+    timetable: Timetable,
     most: Amounts,
     /// What those that ended have cost, and how many they are.
     cost: Amounts,
@@ -252,11 +275,15 @@ impl Account {
         }
     }
 
+    /// What is to be kept over restarts. What is reserved for rounds under way may have been used when the process dies,
+    /// or one that dies again and again would send them for nothing.
     pub fn kept(&self) -> Used {
+        let mut used = self.used;
+        used += self.reserved;
         Used {
             per: self.budget.per,
             since: self.period * self.budget.per.seconds(),
-            used: self.used,
+            used,
         }
     }
 
@@ -271,11 +298,11 @@ impl Account {
     }
 
     /// Rounds that draw on this budget, each of which costs at most `most`.
-    pub fn join(&mut self, id: usize, every: Duration, most: Amounts) {
+    pub fn join(&mut self, id: usize, timetable: Timetable, most: Amounts) {
         self.rounds.insert(
             id,
             Rounds {
-                every: every.as_secs_f64(),
+                timetable,
                 most,
                 cost: Amounts::default(),
                 ended: 0.0,
@@ -288,36 +315,39 @@ impl Account {
     /// What would become of a round that is due and costs at most `most`; [`Self::decided`] is to be told.
     pub fn verdict(&mut self, id: usize, most: Amounts, at: f64) -> Verdict {
         self.turn(at);
-        let left = (self.period + 1.0) * self.budget.per.seconds() - at;
+        let end = (self.period + 1.0) * self.budget.per.seconds();
+        let due: BTreeMap<usize, f64> = self
+            .rounds
+            .iter()
+            .map(|(&other, rounds)| {
+                let due = rounds.timetable.due(at, end);
+                // This one and those after it; of others, one that is due when the period ends belongs to the next.
+                let due = if other == id {
+                    due.ceil().max(1.0)
+                } else {
+                    due.floor()
+                };
+                (other, due)
+            })
+            .collect();
         let mut share: f64 = 1.0;
         for &unit in Unit::ALL {
             let Some(limit) = self.budget.limit(unit) else {
                 continue;
             };
             let rest = (limit - self.used.get(unit) - self.reserved.get(unit)).max(0.0);
-            let due = self.rounds.iter().map(|(other, rounds)| {
-                // One that is due when the period ends belongs to the next.
-                let due = if *other == id {
-                    (left / rounds.every).ceil().max(1.0)
-                } else {
-                    (left / rounds.every).floor()
-                };
-                due * rounds.average().get(unit)
-            });
-            let due: f64 = due.sum();
-            if due > rest {
-                share = share.min(rest / due);
+            let costs = self.rounds.iter().zip(due.values());
+            let cost = costs.map(|((_, rounds), due)| due * rounds.average().get(unit));
+            let cost: f64 = cost.sum();
+            if cost > rest {
+                share = share.min(rest / cost);
             }
         }
-        let mut planned = self.reserved;
-        planned += self.used;
-        planned += most;
-        let fits = self.budget.exceeded_by(&planned).is_none();
+        let fits = self.fits(most);
         let Some(rounds) = self.rounds.get_mut(&id) else {
             return if fits { Verdict::Fire } else { Verdict::Exhausted };
         };
-        // This one and those after it.
-        let due = (left / rounds.every).ceil().max(1.0);
+        let due = due.get(&id).copied().unwrap_or(1.0);
         let passed_over = rounds.passed_over.unwrap_or_default();
         rounds.stretch = if share < 1.0 {
             ((passed_over + due + 1.0) / (share * due + 1.0)).max(1.0)
@@ -333,10 +363,33 @@ impl Account {
         }
     }
 
+    fn fits(&self, most: Amounts) -> bool {
+        let mut planned = self.reserved;
+        planned += self.used;
+        planned += most;
+        self.budget.exceeded_by(&planned).is_none()
+    }
+
+    /// Whether something beside the rounds may cost `most`. It is not thinned, and not reserved yet.
+    pub fn affords(&mut self, most: Amounts, at: f64) -> bool {
+        self.turn(at);
+        self.fits(most)
+    }
+
+    /// Reserves it.
+    pub fn reserve(&mut self, most: Amounts) {
+        self.reserved += most;
+    }
+
+    /// So much of what was reserved is free again.
+    pub fn release(&mut self, free: Amounts) {
+        self.reserved -= free;
+    }
+
     /// What became of it: where several budgets hold for a round, all must let it pass.
     pub fn decided(&mut self, id: usize, most: Amounts, fires: bool) {
         if fires {
-            self.reserved += most;
+            self.reserve(most);
         }
         if let Some(rounds) = self.rounds.get_mut(&id) {
             rounds.passed_over = if fires {
@@ -356,7 +409,7 @@ impl Account {
 
     /// A round ended that has cost so much; so much of what was reserved for it is free again.
     pub fn ended(&mut self, id: usize, cost: Amounts, free: Amounts) {
-        self.reserved -= free;
+        self.release(free);
         if let Some(rounds) = self.rounds.get_mut(&id) {
             rounds.cost += cost;
             rounds.ended += 1.0;
@@ -389,7 +442,19 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::calendar::{Calendar, Days, Hours, Window, Zone};
+
+    fn every(every: Duration) -> Timetable {
+        Timetable {
+            every,
+            cron: None,
+            calendar: Calendar::default(),
+            replicas: 1,
+        }
+    }
 
     impl Account {
         /// A round is due, and no other budget holds for it.
@@ -422,7 +487,7 @@ mod tests {
 
     /// Seconds of the day at which rounds of `every` seconds that cost `most` at most and `real` in fact fire.
     fn day(account: &mut Account, every: u32, most: Amounts, real: Amounts, begin: f64) -> Vec<f64> {
-        account.join(0, Duration::from_secs(every.into()), most);
+        account.join(0, self::every(Duration::from_secs(every.into())), most);
         let mut fired = Vec::new();
         let mut at = begin;
         while at < MIDNIGHT + DAY {
@@ -498,7 +563,7 @@ mod tests {
     fn rounds_of_several_probes_share_the_budget_of_a_target() {
         let mut account = Account::new(requests(720, Per::Day), MIDNIGHT);
         for id in 0..2 {
-            account.join(id, Duration::from_mins(1), cost(1.0));
+            account.join(id, every(Duration::from_mins(1)), cost(1.0));
         }
         let mut fired = [0, 0];
         for minute in 0..1440 {
@@ -516,10 +581,82 @@ mod tests {
     }
 
     #[test]
+    fn windows_thin_over_what_is_due_inside_them() {
+        let zone = Zone::named("UTC").unwrap();
+        let calendar = Calendar {
+            zone,
+            windows: vec![Window {
+                days: Days::parse("mon-fri").unwrap(),
+                hours: Hours::parse("08:00-18:00").unwrap(),
+            }],
+            ..Calendar::default()
+        };
+        // A Thursday.
+        let monday = MIDNIGHT;
+        let mut account = Account::new(requests(6, Per::Hour), monday);
+        let timetable = Timetable {
+            calendar,
+            ..every(Duration::from_mins(5))
+        };
+        account.join(0, timetable, cost(1.0));
+        let fired: Vec<u32> = (0..12)
+            .filter(|number| {
+                let at = monday + 9.0 * 3600.0 + 300.0 * f64::from(*number);
+                let fires = account.due(0, cost(1.0), at) == Verdict::Fire;
+                if fires {
+                    account.charge(cost(1.0), cost(1.0), at);
+                    account.ended(0, cost(1.0), cost(0.0));
+                }
+                fires
+            })
+            .collect();
+        assert_eq!(fired.len(), 6, "{fired:?}");
+        assert!(fired.windows(2).all(|pair| pair[1] - pair[0] <= 3), "{fired:?}");
+        assert!(fired[5] >= 9, "{fired:?}");
+    }
+
+    #[test]
+    fn replicas_keep_to_the_budget_together() {
+        let budget = requests(720, Per::Day);
+        let mut all = 0;
+        for replica in 0..2 {
+            let mut account = Account::new(budget.share(2), MIDNIGHT);
+            let timetable = Timetable {
+                replicas: 2,
+                ..every(Duration::from_mins(1))
+            };
+            account.join(0, timetable, cost(1.0));
+            let mut last = 0.0;
+            for number in (replica..1440).step_by(2) {
+                let at = MIDNIGHT + 60.0 * f64::from(number);
+                if account.due(0, cost(1.0), at) == Verdict::Fire {
+                    account.charge(cost(1.0), cost(1.0), at);
+                    account.ended(0, cost(1.0), cost(0.0));
+                    all += 1;
+                    last = at - MIDNIGHT;
+                }
+            }
+            assert!(last > 23.0 * 3600.0, "it lasts the day: {last}");
+        }
+        assert_eq!(all, 720);
+    }
+
+    #[test]
+    fn what_is_under_way_when_the_process_dies_stays_used() {
+        let mut account = Account::new(requests(100, Per::Day), MIDNIGHT);
+        account.join(0, every(Duration::from_mins(1)), cost(50.0));
+        assert_eq!(account.due(0, cost(50.0), MIDNIGHT + 1.0), Verdict::Fire);
+        account.charge(cost(1.0), cost(1.0), MIDNIGHT + 2.0);
+        assert_eq!(account.kept().used, cost(50.0));
+        account.ended(0, cost(1.0), cost(49.0));
+        assert_eq!(account.kept().used, cost(1.0));
+    }
+
+    #[test]
     fn what_is_reserved_is_not_given_twice() {
         let mut account = Account::new(requests(10, Per::Hour), MIDNIGHT);
         for id in 0..2 {
-            account.join(id, Duration::from_mins(50), cost(6.0));
+            account.join(id, every(Duration::from_mins(50)), cost(6.0));
         }
         let now = MIDNIGHT + 3599.0;
         assert_eq!(account.due(0, cost(6.0), now), Verdict::Fire);

@@ -1,14 +1,15 @@
 //! One due burst → N concurrent requests → their records, measured and judged.
 
+mod calibrating;
+mod closed;
 mod open;
 
 use std::{
     mem,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,19 +20,23 @@ use tokio::{
         mpsc::{UnboundedSender, unbounded_channel},
     },
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
-use self::open::{Unsent, Upcoming};
+pub use self::calibrating::calibrating_body;
+use self::{
+    closed::{Loop, Ration},
+    open::Unsent,
+};
 use crate::{
     answer::Examination,
+    calibration::Fit,
     config::plan::{Series, Slo},
     identity::RequestId,
     lag::Lag,
-    load::{Arrival, Volume},
+    load::{Arrival, Offsets, Volume},
     measure::Measurement,
-    outcome::{Outcome, Skip},
+    prompt::Conversation,
     protection::Brake,
     record::Record,
     request::{Endpoint, Request},
@@ -48,12 +53,14 @@ pub struct Burst {
     pub lag: Lag,
     /// The runtime whose threads may look into answers.
     pub blocking: Handle,
-    /// How many requests the probe has asked before: what is asked goes on from there.
+    /// How many conversations the probe has begun before: what is asked goes on from there.
     pub asked_before: u64,
     /// Ends the burst at once; requests under way become invalid.
     pub brake: Arc<Brake>,
     /// Requests that may be under way, over all probes: those of an open loop wait for theirs here.
     pub places: Arc<Semaphore>,
+    /// How many words a made-up prompt takes.
+    pub fit: Fit,
 }
 
 impl Burst {
@@ -68,7 +75,7 @@ impl Burst {
         let users = step.load.users();
         let start_together = step.arrival == Arrival::Together;
         let mut tally = Tally::default();
-        let (mut planned, mut held_back) = (series.planned_requests(), 0);
+        let mut planned = series.planned_requests();
         let warmup = series.probe.warmup;
         let phases = [(true, Volume::Requests(warmup)), (false, series.step.volume)];
         for (is_warmup, volume) in phases
@@ -79,7 +86,6 @@ impl Burst {
             while let Some(record) = places.next_examined(&self).await {
                 brake.ended(record.outcome, record.retry_after, places.all_sent());
                 if brake.reason().is_some() && record.was_never_sent() {
-                    held_back += u64::from(!is_warmup);
                     continue;
                 }
                 let together = start_together && record.number < users;
@@ -88,16 +94,14 @@ impl Burst {
                 each(judged);
             }
             if !is_warmup {
-                for (reason, requests) in places.unsent().await {
-                    // What an abort left unsent is the brake's doing where it was pulled.
-                    let reason = brake.reason().filter(|_| reason == Skip::Drain).unwrap_or(reason);
+                for (reason, requests) in places.shared.unsent.so_far() {
                     tally.unsent(reason, requests, slo.judges_unsent(reason));
                 }
-                if places.shared.is_open() {
-                    planned = tally.requests() + tally.unsent_requests() + held_back;
-                }
             }
-            if brake.token().is_cancelled() {
+            if brake.reason().is_some() {
+                if !is_warmup {
+                    planned = places.planned();
+                }
                 break;
             }
         }
@@ -129,8 +133,9 @@ fn judged(record: Record, slo: &Slo, lag: &Lag) -> Judged {
 /// The places of a burst's users. Each sends a request, waits for its end, and sends the next (a closed loop). In an
 /// open loop each request has one of its own.
 struct Places {
-    /// What is still to be sent of an open loop.
-    upcoming: Option<Upcoming>,
+    /// When the requests of an open loop start.
+    offsets: Option<Offsets>,
+    /// The users of a closed loop, or what starts the requests of an open one.
     tasks: JoinSet<()>,
     shared: Arc<Shared>,
     records: tokio::sync::mpsc::UnboundedReceiver<Record>,
@@ -146,11 +151,15 @@ struct Shared {
     endpoint: Arc<Endpoint>,
     in_flight: Arc<AtomicI64>,
     asked_before: u64,
+    fit: Fit,
     warmup: bool,
     keep_text: bool,
     volume: Volume,
+    brake: Arc<Brake>,
     begun: Instant,
-    started: AtomicU32,
+    closed: Loop,
+    /// Whether no request of an open loop is left to be sent.
+    all_begun: AtomicBool,
     unsent: Unsent,
 }
 
@@ -159,34 +168,45 @@ impl Places {
     fn fill(burst: &Burst, warmup: bool, volume: Volume) -> Self {
         let users = burst.series.step.load.users();
         let first = volume.requests().map_or(users, |requests| requests.min(users));
-        let body = |number| {
-            body(
-                &burst.series,
-                &burst.endpoint,
-                burst.asked_before + u64::from(number),
-            )
+        let ready = |number| {
+            let conversation = begun(&burst.series, burst.asked_before, number, &burst.fit);
+            Ready::new(number, conversation, &burst.series, &burst.endpoint)
         };
-        let bodies: Vec<Bytes> = (0..first).map(body).collect();
+        let all_ready: Vec<Ready> = (0..first).map(ready).collect();
         let (deliver, records) = unbounded_channel();
         let shared = Arc::new(Shared {
             series: burst.series.clone(),
             endpoint: Arc::clone(&burst.endpoint),
             in_flight: Arc::clone(&burst.in_flight),
             asked_before: burst.asked_before,
+            fit: burst.fit,
             warmup,
             keep_text: Examination::of(&burst.series).is_some(),
             volume,
+            brake: Arc::clone(&burst.brake),
             begun: Instant::now(),
-            started: AtomicU32::new(first),
+            closed: Loop::new(volume, first),
+            all_begun: AtomicBool::new(false),
             unsent: Unsent::default(),
         });
-        let upcoming = Upcoming::of(burst, &shared);
         let mut tasks = JoinSet::new();
-        for (number, body) in (0..first).zip(bodies) {
-            tasks.spawn(Arc::clone(&shared).keep_asking(Some((number, body)), deliver.clone()));
+        let offsets = burst.offsets();
+        if let Some(offsets) = offsets.clone() {
+            let places = Arc::clone(&burst.places);
+            tasks.spawn(Arc::clone(&shared).keep_starting(offsets, places, deliver.clone()));
+        }
+        let with_ration = |ready: Ready| {
+            let turns = shared.turns_of(&ready.conversation);
+            let ration = Ration::of_user(ready.number, first, &shared, turns)?;
+            Some((ready, ration))
+        };
+        // All before the first user can take more.
+        let all_ready: Vec<_> = all_ready.into_iter().map(with_ration).collect();
+        for next in all_ready {
+            tasks.spawn(Arc::clone(&shared).keep_asking(next, deliver.clone()));
         }
         Self {
-            upcoming,
+            offsets,
             tasks,
             shared,
             records,
@@ -197,20 +217,35 @@ impl Places {
 
     /// Whether no measured request is left to be sent.
     fn all_sent(&self) -> bool {
-        let all_started = if self.shared.is_open() {
-            self.upcoming.is_none()
+        let all_started = if self.is_open() {
+            self.shared.all_begun.load(Ordering::Relaxed)
         } else {
-            let started = self.shared.started.load(Ordering::Relaxed);
+            let started = self.shared.closed.started.load(Ordering::Relaxed);
             (self.shared.volume.requests()).is_some_and(|planned| started >= planned)
         };
         !self.shared.warmup && all_started
+    }
+
+    fn is_open(&self) -> bool {
+        self.offsets.is_some()
+    }
+
+    /// How many requests there would have been. How many users send in a time nobody knows: those that they began.
+    fn planned(&self) -> u64 {
+        let volume = self.shared.volume;
+        match &self.offsets {
+            Some(offsets) => offsets.clone().count_in(volume),
+            None => (volume.requests())
+                .unwrap_or_else(|| self.shared.closed.started.load(Ordering::Relaxed))
+                .into(),
+        }
     }
 
     /// The next record, once its answer is examined where it is to be; `None` when there are no more. Requests go
     /// on meanwhile.
     async fn next_examined(&mut self, burst: &Burst) -> Option<Record> {
         let Some(examination) = Examination::of(&burst.series) else {
-            return self.next(burst.brake.token()).await;
+            return self.next(&burst.brake).await;
         };
         loop {
             // Not in the `select!` below, which borrows it.
@@ -218,7 +253,7 @@ impl Places {
             let ready = tokio::select! {
                 biased;
                 Some(record) = examined.join_next() => Ok(record.ok()),
-                record = self.next(burst.brake.token()) => Err(record),
+                record = self.next(&burst.brake) => Err(record),
             };
             self.examined = examined;
             match ready {
@@ -237,23 +272,19 @@ impl Places {
     }
 
     /// The next record, in the order in which requests end; `None` when all have.
-    async fn next(&mut self, cancel: &CancellationToken) -> Option<Record> {
+    async fn next(&mut self, brake: &Brake) -> Option<Record> {
         loop {
             tokio::select! {
                 biased;
-                () = Upcoming::due(self.upcoming.as_ref()), if self.deliver.is_some() => self.start_due(),
-                record = self.records.recv() => return record,
-                () = cancel.cancelled(), if self.deliver.is_some() => {
+                () = brake.pulled(), if self.deliver.is_some() => {
                     // Requests that are dropped deliver their records, and their connections close at once.
                     self.tasks.abort_all();
                     self.deliver = None;
-                    if let Some(upcoming) = self.upcoming.take() {
-                        self.shared.unsent.add(Skip::Drain, upcoming.left(self.shared.volume));
-                    }
                 }
-                ended = self.tasks.join_next(), if self.deliver.is_some() && !self.waits_for_the_next() => match ended {
+                record = self.records.recv() => return record,
+                ended = self.tasks.join_next(), if self.deliver.is_some() => match ended {
                     // A panic cost one request; its place goes on with the next one.
-                    Some(Err(error)) if error.is_panic() && !self.shared.is_open() => {
+                    Some(Err(error)) if error.is_panic() && !self.is_open() => {
                         if let Some(deliver) = self.deliver.clone() {
                             self.tasks.spawn(Arc::clone(&self.shared).keep_asking(None, deliver));
                         }
@@ -267,78 +298,48 @@ impl Places {
 }
 
 impl Shared {
-    /// One user: the request that is prepared, then one after the other for as long as the volume allows.
-    async fn keep_asking(
-        self: Arc<Self>,
-        mut prepared: Option<(u32, Bytes)>,
-        deliver: UnboundedSender<Record>,
-    ) {
-        // The first request is intended to start with the burst, each other one when the last one ended.
-        let mut intended = match &prepared {
-            Some((number, _)) if !self.warmup => {
-                let step = &self.series.step;
-                self.begun + step.arrival.start(*number, step.load.users())
-            }
-            Some(_) => self.begun,
-            None => Instant::now(),
-        };
-        // A timer that is due already may still take a millisecond.
-        if intended > Instant::now() {
-            sleep_until(intended).await;
-        }
-        let mut failures: u32 = 0;
-        loop {
-            let Some((number, body)) = prepared.take().or_else(|| self.prepare()) else {
-                return;
-            };
-            let request = self.request(number, intended, body);
-            match request.run(&self.endpoint, deliver.clone()).await {
-                Outcome::Ok => failures = 0,
-                Outcome::Failed(_) | Outcome::Invalid(_) => failures += 1,
-            }
-            sleep(self.volume.pause(failures)).await;
-            intended = Instant::now();
-        }
-    }
-
-    fn request(&self, number: u32, intended: Instant, body: Bytes) -> Request {
+    fn request(&self, ready: &Ready, intended: Instant) -> Request {
         Request {
-            number,
+            number: ready.number,
             id: RequestId::new(fastrand::u128(..)),
             probe: self.series.probe.name.clone(),
+            asked: ready.conversation.asked.clone(),
             warmup: self.warmup,
             intended,
-            body,
+            body: ready.body.clone(),
             timeouts: self.series.probe.timeouts,
             keep_text: self.keep_text,
+            hand_back: self.turns_of(&ready.conversation) > 1,
             in_flight: Arc::clone(&self.in_flight),
         }
     }
-
-    fn prepare(&self) -> Option<(u32, Bytes)> {
-        let elapsed: Duration = self.begun.elapsed();
-        let next = |started| self.volume.allows(started, elapsed).then_some(started + 1);
-        let number = self
-            .started
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .ok()?;
-        Some((
-            number,
-            body(
-                &self.series,
-                &self.endpoint,
-                self.asked_before + u64::from(number),
-            ),
-        ))
-    }
 }
 
-fn body(series: &Series, endpoint: &Endpoint, number: u64) -> Bytes {
-    let question = series.probe.prompt.question(number, fastrand::u64(..));
-    endpoint.dialect.body(
-        &series.target,
-        &question,
-        series.probe.max_tokens,
-        &series.probe.generation,
-    )
+/// The conversation that begins after so many others, those of earlier bursts and those of this one.
+fn begun(series: &Series, asked_before: u64, in_this: u32, fit: &Fit) -> Conversation {
+    let number = asked_before + u64::from(in_this);
+    series.probe.prompt.begin(number, fastrand::u64(..), fit)
+}
+
+/// A request that is ready to be sent.
+struct Ready {
+    number: u32,
+    conversation: Conversation,
+    body: Bytes,
+}
+
+impl Ready {
+    fn new(number: u32, conversation: Conversation, series: &Series, endpoint: &Endpoint) -> Self {
+        let body = endpoint.dialect.body(
+            &series.target,
+            &conversation.question,
+            series.probe.max_tokens,
+            &series.probe.generation,
+        );
+        Self {
+            number,
+            conversation,
+            body,
+        }
+    }
 }

@@ -8,10 +8,11 @@
 //! [`supervisor`] lets each probe's bursts become due at each of its targets ([`schedule`]), one at a time
 //! where they would measure one another: at a fixed rate, or by a [`rhythm`] of the wall clock ([`cron`], replicas),
 //! inside the windows of a [`calendar`], and while nobody holds them back ([`pause`]). A due [`burst`] of a certain
-//! shape ([`load`]) asks something ([`prompt`]) with N concurrent requests.
+//! shape ([`load`]) asks something ([`prompt`]) with N concurrent requests, or turn by turn with as many users.
+//! Made-up prompts of N tokens are made to have them by the server's own count ([`calibration`]).
 //!
 //! Before it begins, [`protection`] asks whether it may: whether it fits what its probe and its target may use in
-//! an hour or a day ([`budget`]), whether the target sheds load ([`backoff`]), whether the server says itself that
+//! an hour or a day ([`budget`], by the bursts that a [`timetable`] says are still due), whether the target sheds load ([`backoff`]), whether the server says itself that
 //! it is [`busy`]. A running burst is cut short where it does harm. What was used is kept over restarts ([`state`]).
 //!
 //! Each [`request`] takes its turn at the [`gate`], says in its headers who it is ([`identity`]), goes out through
@@ -26,7 +27,8 @@
 //! From instants come durations ([`measure`]), from durations and objectives verdicts ([`slo`]). A verdict
 //! that our own lateness ([`lag`]) could have turned is not given. The requests of a burst are summed up
 //! ([`summary`]), and compared with the lowest step of their round and with what is usual ([`baseline`]) it is said
-//! why they were slow ([`diagnose`]).
+//! why they were slow ([`diagnose`]). Where a probe searches for the highest load that meets its objective, what came of
+//! one burst decides on the next ([`capacity`]).
 //!
 //! The plan may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
 //!
@@ -44,7 +46,7 @@
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and the outside
 //!   crates that matter have their homes listed there.
 //! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
-//!   `budget`, `backoff`, `busy`, `diagnose`, `baseline` and the engine of `sim` hold no clock and do no I/O: instants
+//!   `budget`, `backoff`, `busy`, `diagnose`, `capacity`, `baseline`, `calibration` and the engine of `sim` hold no clock and do no I/O: instants
 //!   are passed in.
 //! - Measuring has a [`runtime`] of its own.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
@@ -59,6 +61,8 @@ pub mod budget;
 pub mod burst;
 pub mod busy;
 pub mod calendar;
+pub mod calibration;
+pub mod capacity;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -71,6 +75,7 @@ pub mod framing;
 pub mod gate;
 pub mod identity;
 pub mod lag;
+pub mod lasting;
 pub mod load;
 pub mod measure;
 pub mod metrics;
@@ -99,6 +104,7 @@ pub mod summary;
 pub mod supervisor;
 pub mod tape;
 pub mod timeline;
+pub mod timetable;
 pub mod tokenizer;
 pub mod units;
 pub mod usage;

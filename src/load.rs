@@ -53,6 +53,39 @@ impl Load {
             Self::Rate(rate) => Some(rate),
         }
     }
+
+    /// How much it is among loads of its kind: users, or thousandths of a request a second.
+    pub const fn size(self) -> u32 {
+        match self {
+            Self::Users(users) => users,
+            Self::Rate(Rate(thousandths)) => thousandths,
+        }
+    }
+
+    /// A load of the same kind and this size, which lies between those of two such loads.
+    #[must_use]
+    pub const fn resized(self, size: u32) -> Self {
+        match self {
+            Self::Users(_) => Self::Users(size),
+            Self::Rate(_) => Self::Rate(Rate(size)),
+        }
+    }
+
+    /// A load of the same kind: so many users, or requests a second. `None` of what is none.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the bounds are checked"
+    )]
+    pub fn like(self, amount: f64) -> Option<Self> {
+        match self {
+            Self::Users(_) => {
+                let is_count = (1.0..=f64::from(u32::MAX)).contains(&amount) && amount.fract() == 0.0;
+                is_count.then_some(Self::Users(amount as u32))
+            }
+            Self::Rate(_) => Rate::new(amount).map(Self::Rate),
+        }
+    }
 }
 
 /// For people: `1 user`, `50 users`, `2.5 requests/s`.
@@ -76,6 +109,9 @@ impl Rate {
     /// The lowest.
     pub const LEAST: f64 = 0.001;
 
+    /// Between two requests at the lowest rate, in nanoseconds.
+    const PERIOD: u128 = 1_000_000_000_000;
+
     /// `None` of what is no rate between the lowest and the highest; rounded to thousandths.
     #[expect(
         clippy::cast_possible_truncation,
@@ -90,6 +126,18 @@ impl Rate {
 
     pub fn per_second(self) -> f64 {
         f64::from(self.0) / 1000.0
+    }
+
+    /// When request `number`, from 0, is due at a constant rate.
+    fn offset(self, number: u32) -> Duration {
+        let nanos = u128::from(number) * Self::PERIOD / u128::from(self.0);
+        u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
+    }
+
+    /// How many requests are due before so much time has passed; on average where the rate is not constant.
+    pub fn requests_within(self, duration: Duration) -> u64 {
+        let requests = duration.as_nanos() * u128::from(self.0);
+        u64::try_from(requests.div_ceil(Self::PERIOD)).unwrap_or(u64::MAX)
     }
 }
 
@@ -146,12 +194,12 @@ pub enum Process {
 }
 
 impl Process {
-    /// From one request to the next, where the mean is 1.
-    fn gap(self, random: &mut Rng) -> f64 {
+    /// From one request to the next, where the mean is 1; `None` where it is always that.
+    fn gap(self, random: &mut Rng) -> Option<f64> {
         match self {
-            Self::Constant => 1.0,
-            Self::Poisson => exponential(random),
-            Self::Gamma { burstiness } => gamma(burstiness, random) / burstiness,
+            Self::Constant => None,
+            Self::Poisson => Some(exponential(random)),
+            Self::Gamma { burstiness } => Some(gamma(burstiness, random) / burstiness),
         }
     }
 }
@@ -162,6 +210,8 @@ pub struct Offsets {
     rate: Rate,
     process: Process,
     random: Rng,
+    /// Of the next one.
+    number: u32,
     next: Duration,
 }
 
@@ -171,7 +221,20 @@ impl Offsets {
             rate,
             process,
             random,
+            number: 0,
             next: Duration::ZERO,
+        }
+    }
+
+    pub fn mean_gap(&self) -> Duration {
+        self.rate.offset(1)
+    }
+
+    /// How many there are in all when a burst sends so much.
+    pub fn count_in(self, volume: Volume) -> u64 {
+        match volume {
+            Volume::Requests(requests) => requests.into(),
+            Volume::Lasting(duration) => self.take_while(|offset| *offset < duration).count() as u64,
         }
     }
 }
@@ -181,10 +244,16 @@ impl Iterator for Offsets {
 
     fn next(&mut self) -> Option<Duration> {
         let due = self.next;
-        let gap = self.process.gap(&mut self.random) / self.rate.per_second();
-        // A gap that no duration holds is one that no burst lives to see.
-        let gap = Duration::try_from_secs_f64(gap).unwrap_or(Duration::MAX);
-        self.next = due.saturating_add(gap);
+        self.number = self.number.saturating_add(1);
+        self.next = match self.process.gap(&mut self.random) {
+            // Gaps are rounded: their sum would let one request more in than there should be.
+            None => self.rate.offset(self.number),
+            Some(gap) => {
+                // A gap that no duration holds is one that no burst lives to see.
+                let gap = Duration::try_from_secs_f64(gap / self.rate.per_second()).unwrap_or(Duration::MAX);
+                due.saturating_add(gap)
+            }
+        };
         Some(due)
     }
 }
@@ -216,6 +285,16 @@ impl Volume {
                 let doubled = 1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX);
                 FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE)
             }
+        }
+    }
+
+    /// How many requests a burst of `load` is to send: where it lasts for a time, at least one per user, or about so
+    /// many at its rate.
+    pub fn planned(self, load: Load) -> u64 {
+        match (self, load) {
+            (Self::Requests(requests), _) => requests.into(),
+            (Self::Lasting(_), Load::Users(users)) => users.into(),
+            (Self::Lasting(duration), Load::Rate(rate)) => rate.requests_within(duration).max(1),
         }
     }
 
@@ -353,6 +432,24 @@ mod tests {
         let draw = |seed| gaps(Process::Gamma { burstiness: 0.5 }, seed, 100);
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    /// What a plan, a budget and a burst count must be the same.
+    #[test]
+    fn a_constant_rate_starts_as_many_as_are_planned() {
+        for per_second in [0.001, 0.3, 3.0, 3.333, 7.0, 9.0, 11.0, 12.0, 30.0, 9999.999] {
+            for lasts in [0.1, 0.7, 1.1, 60.0, 97.3] {
+                let (rate, lasts) = (Rate::new(per_second).unwrap(), Duration::from_secs_f64(lasts));
+                let offsets = Offsets::new(rate, Process::Constant, Rng::with_seed(1));
+                assert_eq!(
+                    offsets.count_in(Volume::Lasting(lasts)),
+                    rate.requests_within(lasts),
+                    "{per_second} {lasts:?}"
+                );
+            }
+        }
+        let three = Rate::new(3.0).unwrap();
+        assert_eq!(three.requests_within(Duration::from_mins(1)), 180);
     }
 
     #[test]

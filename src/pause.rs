@@ -1,11 +1,17 @@
 //! The kill switch: while it is on, nothing is sent. Two hands are on it, a file and an HTTP request, and nothing
 //! is sent until both let go.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     runtime::Handle,
-    sync::watch,
+    sync::{Mutex, watch},
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 
@@ -25,6 +31,8 @@ pub struct PauseSwitch(Arc<Inner>);
 struct Inner {
     file: Option<PathBuf>,
     holds: watch::Sender<Holds>,
+    /// The look that is under way, or hangs.
+    looking: Mutex<Option<JoinHandle<io::Result<()>>>>,
 }
 
 /// Who holds all bursts back, and since when, in seconds since the Unix epoch.
@@ -67,8 +75,10 @@ impl fmt::Display for Holds {
 impl PauseSwitch {
     /// A switch that is on while `file` exists, too.
     pub fn with_file(file: Option<PathBuf>) -> Self {
-        let holds = watch::Sender::default();
-        Self(Arc::new(Inner { file, holds }))
+        Self(Arc::new(Inner {
+            file,
+            ..Inner::default()
+        }))
     }
 
     pub fn is_on(&self) -> bool {
@@ -93,22 +103,48 @@ impl PauseSwitch {
 
     /// Looks for the file, on a thread that may block.
     pub async fn look(&self, blocking: &Handle) {
-        let Some(file) = self.0.file.clone() else {
+        self.look_with(blocking, |file| fs::symlink_metadata(file).map(drop))
+            .await;
+    }
+
+    async fn look_with(
+        &self,
+        blocking: &Handle,
+        find: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
+    ) {
+        let Some(file) = &self.0.file else {
             return;
         };
-        let looked = blocking.spawn_blocking(move || (std::fs::symlink_metadata(&file).map(|_| ()), file));
-        match timeout(PATIENCE, looked).await {
-            Ok(Ok((Ok(()), file))) => self.change(|holds| {
-                holds.file.get_or_insert_with(|| (file, unix_now()));
+        match timeout(PATIENCE, self.find_with(file, blocking, find)).await {
+            Ok(Ok(())) => self.change(|holds| {
+                holds.file.get_or_insert_with(|| (file.clone(), unix_now()));
             }),
-            Ok(Ok((Err(error), _))) if is_absent(&error) => self.change(|holds| holds.file = None),
+            Ok(Err(error)) if is_absent(&error) => self.change(|holds| holds.file = None),
             // It may be there or not: what was known last holds.
-            Ok(Ok((Err(error), file))) => {
+            Ok(Err(error)) => {
                 tracing::warn!(file = %file.display(), %error, "cannot look for the pause file");
             }
-            Ok(Err(error)) => tracing::warn!(%error, "cannot look for the pause file"),
             Err(_) => tracing::warn!("the file system of the pause file does not answer"),
         }
+    }
+
+    /// However often it is looked, a file system that hangs holds one thread.
+    async fn find_with(
+        &self,
+        file: &Path,
+        blocking: &Handle,
+        find: impl FnOnce(&Path) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let mut looking = self.0.looking.lock().await;
+        if let Some(hung) = looking.as_mut() {
+            // What it found is old.
+            hung.await.ok();
+        }
+        let file = file.to_owned();
+        let look = looking.insert(blocking.spawn_blocking(move || find(&file)));
+        let found = look.await;
+        *looking = None;
+        found.map_err(io::Error::other).flatten()
     }
 
     /// Keeps looking for the file, if there is one to look for.
@@ -146,7 +182,39 @@ fn is_absent(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    };
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_system_that_hangs_holds_one_thread() {
+        let switch = PauseSwitch::with_file(Some("/hangs/pause".into()));
+        let looks = Arc::new(AtomicU32::new(0));
+        let (answer, answers) = mpsc::channel::<()>();
+        let answers = Arc::new(std::sync::Mutex::new(answers));
+        let look = async || {
+            let (looks, answers) = (Arc::clone(&looks), Arc::clone(&answers));
+            let find = move |_: &Path| {
+                looks.fetch_add(1, Ordering::Relaxed);
+                answers.lock().unwrap().recv().map_err(io::Error::other)
+            };
+            switch.look_with(&Handle::current(), find).await;
+        };
+        for _ in 0..2 {
+            tokio::join!(look(), look(), look());
+        }
+        assert_eq!(looks.load(Ordering::Relaxed), 1);
+        assert!(!switch.is_on());
+        // Once it answers, what it says counts again: of a look that begins then.
+        answer.send(()).unwrap();
+        answer.send(()).unwrap();
+        look().await;
+        assert_eq!(looks.load(Ordering::Relaxed), 2);
+        assert!(switch.is_on());
+    }
 
     #[tokio::test]
     async fn it_is_on_until_both_let_go() {
@@ -156,7 +224,7 @@ mod tests {
         let look = async || switch.look(&Handle::current()).await;
         look().await;
         assert!(!switch.is_on());
-        std::fs::write(&file, "").unwrap();
+        fs::write(&file, "").unwrap();
         look().await;
         assert!(switch.is_on());
         let since = switch.holds().since();
@@ -164,7 +232,7 @@ mod tests {
         look().await;
         assert_eq!(switch.holds().since(), since);
         assert!(switch.holds().to_string().contains("exists, and POST"));
-        std::fs::remove_file(&file).unwrap();
+        fs::remove_file(&file).unwrap();
         look().await;
         assert!(switch.is_on() && switch.holds().file.is_none());
         switch.post(false);

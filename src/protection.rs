@@ -11,7 +11,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::runtime::Handle;
@@ -19,14 +18,13 @@ use tokio::runtime::Handle;
 pub use self::{
     brake::Brake,
     guard::Guard,
-    guarded::{Admitted, Guarded, Spending},
+    guarded::{Guarded, Spending},
 };
 use crate::{
     budget::{Account, Amounts, Budget, Used},
     client::ClientError,
     clock::unix_now,
     config::plan::{Plan, Probe, Target},
-    prompt::{Prompt, Source},
     units::Name,
 };
 
@@ -43,6 +41,8 @@ pub struct Protection {
     of_others: BTreeMap<String, Used>,
     /// The number of the next guarded probe.
     next_id: Arc<AtomicUsize>,
+    /// How many exporters share the budgets.
+    replicas: u32,
 }
 
 /// Whose a budget is: a probe's over all its targets, or a target's over all probes.
@@ -75,6 +75,11 @@ impl Purse {
         (*account.budget(), account.used(unix_now()))
     }
 
+    /// The state file is to be written.
+    fn has_changed(&self) {
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
     /// Its name in the state file.
     fn key(&self) -> String {
         match &self.owner {
@@ -85,6 +90,14 @@ impl Purse {
 }
 
 impl Protection {
+    /// Of no plan yet, for one of so many replicas: each may use its share of the budgets.
+    pub fn new(replicas: u32) -> Self {
+        Self {
+            replicas,
+            ..Self::default()
+        }
+    }
+
     /// The protection of a new plan: targets that are still as they were keep their guards, and those that are
     /// at least where they were are still left alone if they shed load; what was used of a budget stays used.
     /// `blocking` is the runtime whose threads may block.
@@ -93,6 +106,7 @@ impl Protection {
         let mut next = Self {
             of_others: self.kept(),
             next_id: Arc::clone(&self.next_id),
+            replicas: self.replicas,
             ..Self::default()
         };
         for target in plan.targets() {
@@ -125,6 +139,7 @@ impl Protection {
 
     /// The purse of `owner`: the one it has had, if the budget is the same.
     fn add(&mut self, owner: Owner, budget: Budget, before: &[Arc<Purse>]) {
+        let budget = budget.share(self.replicas);
         let same = before
             .iter()
             .find(|purse| purse.owner == owner && *lock(&purse.account).budget() == budget);
@@ -189,34 +204,12 @@ impl Protection {
             target: Arc::clone(target),
             guard: Arc::clone(guard),
             purses: self.purses.iter().filter(draws_on).cloned().collect(),
-            longest_prompt: AtomicU64::new(guess(&probe.prompt)),
+            longest_prompt: AtomicU64::new(probe.prompt.most_tokens(probe.max_tokens)),
         };
         let round = guarded.most(probe.requests_of_a_round());
-        let every = interval(probe);
         for purse in &guarded.purses {
-            lock(&purse.account).join(id, every, round);
+            lock(&purse.account).join(id, probe.timetable(self.replicas), round);
         }
         Some(guarded)
-    }
-}
-
-/// The interval of a probe; with a calendar, on average.
-fn interval(probe: &Probe) -> Duration {
-    let average = 1.0 / probe.bursts_per_second(unix_now());
-    let is_plain = (average / probe.every.as_secs_f64() - 1.0).abs() < 1e-3;
-    match Duration::try_from_secs_f64(average) {
-        Ok(average) if !is_plain => average,
-        _ => probe.every,
-    }
-}
-
-/// Tokens of a prompt, before a server has counted any: letters by three are more than most tokenizers make.
-fn guess(prompt: &Prompt) -> u64 {
-    let system = prompt.system.as_ref().map_or(0, String::len);
-    let letters = |text: &String| (text.len() + system) as u64 / 3;
-    match &prompt.source {
-        Source::Text(text) => letters(text),
-        Source::Lines(lines) => lines.iter().map(letters).max().unwrap_or(0),
-        Source::Synthetic(length) => length.most().0 + system as u64 / 3,
     }
 }

@@ -7,10 +7,11 @@ use tokio::time::Instant;
 use crate::{
     identity::RequestId,
     outcome::{Failure, Invalid, Outcome},
+    prompt::Asked,
     tape::Tape,
     timeline::Timeline,
     units::{Seconds, Tokens},
-    usage::{ServerPhases, Transcript, Usage},
+    usage::{Found, ServerPhases, Transcript, Usage},
 };
 
 /// How a request came by its connection.
@@ -45,6 +46,8 @@ pub struct Record {
     pub number: u32,
     /// What the endpoint was told that the request is called; unknown in old recordings.
     pub id: Option<RequestId>,
+    /// Which prompt it asks.
+    pub asked: Asked,
     /// Warm-up requests count only for tokens and cost.
     pub warmup: bool,
     pub timeline: Timeline,
@@ -87,6 +90,7 @@ impl Record {
         Self {
             number,
             id: None,
+            asked: Asked::default(),
             warmup,
             timeline: Timeline::new(intended),
             outcome: Outcome::Invalid(Invalid::Cancelled),
@@ -106,6 +110,12 @@ impl Record {
             replica: None,
             certificate_expires: None,
         }
+    }
+
+    /// What the server found of its prompt in its prefix cache.
+    pub fn found(&self) -> Found {
+        self.usage
+            .found(self.asked.made_up.and_then(|made_up| made_up.prefix))
     }
 
     /// Whether it was cancelled while it waited for its turn.

@@ -1,10 +1,13 @@
-//! What `once` prints of a burst: a table for people, JSON for scripts.
+//! What `once` prints of a burst, or of a search: a table for people, JSON for scripts.
+
+mod search;
 
 use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+pub use self::search::SearchReport;
 use crate::{
     config::plan::{Series, SeriesKey, Slo},
     load::Load,
@@ -97,6 +100,7 @@ impl Report {
         )];
         lines.push(self.latencies().to_string());
         lines.extend(self.throughput());
+        lines.extend(self.prompts());
         lines.extend(self.cache());
         lines.push(self.goodput());
         lines.extend(
@@ -164,6 +168,11 @@ impl Report {
         ))
     }
 
+    fn prompts(&self) -> Option<String> {
+        let lengths = self.summary.prompt_lengths?;
+        Some(format!("prompts: {lengths}"))
+    }
+
     fn cache(&self) -> Option<String> {
         let (hits, all) = (self.summary.served_from_cache(), self.summary.successes);
         (hits > 0).then(|| format!("{hits} of {all} prompts came from the server's prefix cache"))
@@ -226,7 +235,7 @@ impl Report {
         }
         lines.extend(summary.cut_short.map(|reason| {
             let never_sent = summary.unsent.get(&reason).copied().unwrap_or_default();
-            format!("cut short to protect the endpoint ({reason}): {never_sent} requests were never sent")
+            format!("cut short ({reason}): {never_sent} requests were never sent")
         }));
         // As the endpoint says it: 20 s, not 20.0 s.
         lines.extend(

@@ -23,11 +23,13 @@ use crate::{
     gate::{Gate, Turn},
     identity::{Headers, RequestId},
     outcome::{Ended, Failure, Invalid, Outcome},
+    prompt::Asked,
     reading::Reading,
     record::{ConnectionState, Record, presentable},
     response::Read,
     tape::{Room, Tape},
     units::Name,
+    usage::Transcript,
 };
 
 /// What the requests of a burst have in common.
@@ -52,13 +54,17 @@ pub struct Request {
     pub id: RequestId,
     /// Who asks.
     pub probe: Name,
+    /// Which prompt.
+    pub asked: Asked,
     pub warmup: bool,
     /// When the load shape wants it to start.
     pub intended: Instant,
     pub body: Bytes,
     pub timeouts: Timeouts,
-    /// Whether the text of a good answer is kept.
+    /// Whether the text of a good answer is kept in the record.
     pub keep_text: bool,
+    /// Whether the text of a good answer is handed back.
+    pub hand_back: bool,
     /// Counts the requests under way.
     pub in_flight: Arc<AtomicI64>,
 }
@@ -71,16 +77,18 @@ impl From<TransportError> for Ended {
 
 impl Request {
     /// Sends the request and delivers exactly one record of it: also when this future is dropped half-way
-    /// (then it was cancelled) or panics (a defect of ours). Tells how it ended.
+    /// (then it was cancelled) or panics (a defect of ours). Tells how it ended, and hands back the text of a good
+    /// answer where that is wanted.
     pub fn run(
         self,
         endpoint: &Endpoint,
         deliver: UnboundedSender<Record>,
-    ) -> impl Future<Output = Outcome> + Send {
+    ) -> impl Future<Output = (Outcome, Option<Transcript>)> + Send {
         // Not in the future's own code, which runs only when it is polled.
         let mut pending = Pending {
             record: Record {
                 id: Some(self.id),
+                asked: self.asked.clone(),
                 ..Record::new(self.number, self.warmup, self.intended)
             },
             tape: endpoint
@@ -89,6 +97,7 @@ impl Request {
                 .map(|room| room.tape(self.body.clone())),
             deliver: Some(deliver),
         };
+        let (keep_text, hand_back) = (self.keep_text, self.hand_back);
         async move {
             let (outcome, detail) = match self
                 .exchange(endpoint, &mut pending.record, &mut pending.tape)
@@ -97,8 +106,14 @@ impl Request {
                 Ok(()) => (Outcome::Ok, None),
                 Err(Ended(outcome, detail)) => (outcome, Some(presentable(&endpoint.client.redact(detail)))),
             };
+            let text = &mut pending.record.text;
+            let handed_back = match (hand_back, keep_text) {
+                (true, true) => text.clone(),
+                (true, false) => text.take(),
+                (false, _) => None,
+            };
             pending.finish(outcome, detail);
-            outcome
+            (outcome, handed_back)
         }
     }
 
@@ -239,7 +254,7 @@ impl Request {
             .and_then(|name| head.replica(name));
         let decoder = Decoder::new(endpoint.dialect)
             .text_mode(endpoint.text_mode)
-            .keeping_text(self.keep_text);
+            .keeping_text(self.keep_text || self.hand_back);
         let mut reading = Reading::begin(decoder, self.timeouts, start, &head, at, record)?;
         loop {
             let deadline = reading.deadline(record);

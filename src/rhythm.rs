@@ -158,7 +158,7 @@ pub fn phase(probe: &Name, target: &Name, every: Duration) -> Duration {
 }
 
 /// FNV-1a with a final mix: stable over releases, which std's hasher does not promise.
-fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
+pub fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

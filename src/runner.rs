@@ -2,9 +2,13 @@
 //! was due and not fired.
 
 mod firing;
+mod searching;
+mod sizing;
 mod waits;
 
 use std::{
+    convert::Infallible,
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,19 +23,24 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::sizing::{Sizing, Tried};
 use self::waits::Waits;
 use crate::{
+    backoff::{Admission, takes_requests},
     baseline::Baselines,
     burst::Burst,
+    calibration::Fit,
+    capacity::Capacity,
     clock::unix_now,
     config::plan::{Probe, Series, Target},
     diagnose::{Lowest, diagnose},
     lag::Lag,
-    load::is_lost,
+    load::{Load, is_lost},
     metrics::SeriesMetrics,
-    outcome::{Outcome, Skip},
+    outcome::Skip,
     pause::PauseSwitch,
-    protection::{Admitted, Brake, Guarded, Spending},
+    prompt::Cache,
+    protection::{Brake, Guarded, Spending},
     request::Endpoint,
     rhythm::Replica,
     summary::{Judged, Summary},
@@ -67,6 +76,10 @@ pub enum What {
     Request(Box<Judged>),
     /// A burst ended; `true`: because it was cancelled.
     Ended(Arc<Summary>, bool),
+    /// A search for the capacity, which has begun as one burst, fires one of this load.
+    Tries(Load),
+    /// It is over; `true`: because it was cancelled.
+    Searched(Arc<Capacity>, bool),
     /// So many bursts were due and not fired.
     Skipped(Skip, u32),
     /// So many requests of a burst were never sent.
@@ -89,7 +102,8 @@ pub struct Runner {
     pub guarded: Guarded,
     /// What is usual for each series.
     pub baselines: Baselines,
-    /// Requests so far.
+    pub sizing: Sizing,
+    /// Conversations so far: a request each, unless it is a later turn of one.
     pub asked: AtomicU64,
     pub lag: Lag,
     /// The runtime whose threads may look into answers.
@@ -139,68 +153,117 @@ impl Runner {
         cancel: &CancellationToken,
     ) {
         let mut due = due;
-        let admitted = self.guarded.admit(&self.blocking).await;
-        self.tell_all(|| What::Stretched(self.guarded.stretch()));
-        let Admitted {
-            on_trial,
-            mut spending,
-        } = match admitted {
-            Ok(admitted) => admitted,
+        match self.guarded.admit(&self.blocking).await {
+            Ok(Admission::Trial) => {
+                if let Err(skip) = self.trial(due, waits, cancel).await {
+                    return self.skip_round(skip, 1);
+                }
+            }
+            Ok(_) => {}
             Err(skip) => return self.skip_round(skip, 1),
+        }
+        let spending = self.guarded.round();
+        self.tell_all(|| What::Stretched(self.guarded.stretch()));
+        let Some(mut spending) = spending else {
+            return self.skip_round(Skip::Budget, 1);
         };
-        if on_trial && !self.trial(&mut spending, cancel).await {
-            return self.skip_round(Skip::Backoff, 1);
+        // Bursts that are due meanwhile are late by our own doing.
+        waits.inspect(|waits| waits.begin());
+        self.calibrate(cancel).await;
+        waits.inspect(|waits| waits.end());
+        if let (Some(bounds), Some(step)) = (self.probe.capacity, self.steps.first()) {
+            return self.search(step, bounds, due, &mut spending, waits, cancel).await;
         }
         let mut lowest = None;
-        // Whether the rule of the ladder stops it here.
-        let mut stopped = false;
+        // Why the steps that are left are not run.
+        let mut stopped = None;
         for (number, step) in self.steps.iter().enumerate() {
-            if stopped {
-                self.tell(step, What::Skipped(Skip::Ladder, 1));
+            if number > 0 && stopped.is_none() {
+                due = self.settle(cancel).await;
+                let is_busy = self.guarded.is_busy(&self.blocking).await;
+                stopped = is_busy.then_some(Skip::ServerBusy);
+            }
+            if let Some(skip) = stopped {
+                self.tell(step, What::Skipped(skip, 1));
                 continue;
             }
-            if number > 0 {
-                tokio::select! {
-                    biased;
-                    () = self.drain.cancelled() => {}
-                    () = cancel.cancelled() => {}
-                    () = sleep(self.probe.settle) => {}
-                }
-                due = Instant::now();
-            }
-            let until = waits.map(|waits| {
-                waits.begin();
-                due + self.probe.every
-            });
-            let places = self
-                .wait(
-                    &self.places,
-                    step.series.step.load.users(),
-                    until,
-                    Skip::InFlight,
-                    cancel,
-                )
-                .await;
-            if let Some(waits) = waits {
-                waits.end();
-            }
-            match places {
-                Ok(_places) if self.guarded.is_left_alone() => {
-                    self.tell(step, What::Skipped(Skip::Backoff, 1));
-                }
+            match self.places_for(step.series.step.load, due, waits, cancel).await {
                 Ok(_places) => {
-                    let mut summary = self.burst(step, due, &mut spending, cancel).await;
+                    if let Some(skip) = self.forbids(waits) {
+                        self.tell(step, What::Skipped(skip, 1));
+                        continue;
+                    }
+                    self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
+                    let brake = Brake::new(self.probe.protect);
+                    let burst = self.burst(step, &step.series, &brake, &mut spending, cancel, |_| ());
+                    let mut summary = burst.await;
                     self.diagnose(step, &mut summary, &mut lowest, cancel);
                     let lost = |(goodput, stop)| is_lost(goodput, stop);
-                    stopped = summary.goodput.zip(self.probe.ladder_stop).is_some_and(lost);
+                    let is_lost = summary.goodput.zip(self.probe.ladder_stop).is_some_and(lost);
+                    // Where this load did harm, a higher one would.
+                    stopped = summary.cut_short.or(is_lost.then_some(Skip::Ladder));
                     self.tell(step, What::Ended(Arc::new(summary), cancel.is_cancelled()));
                 }
                 Err(skip) => {
                     self.tell(step, What::Skipped(skip, 1));
-                    stopped = self.probe.ladder_stop.is_some() && skip == Skip::InFlight;
+                    let stops = self.probe.ladder_stop.is_some() && skip == Skip::InFlight;
+                    stopped = stops.then_some(Skip::Ladder);
                 }
             }
         }
+    }
+
+    /// Why a burst of a round that was let begin may not begin any more, after it has waited. Whoever asks by hand, and so
+    /// does not note its waits, may at any time of day.
+    fn forbids(&self, waits: Option<&Waits>) -> Option<Skip> {
+        if waits.is_some() && !self.probe.calendar.is_open(unix_now()) {
+            Some(Skip::Window)
+        } else if self.guarded.is_left_alone() {
+            Some(Skip::Backoff)
+        } else {
+            None
+        }
+    }
+
+    /// The pause between two loads; when it is over.
+    async fn settle(&self, cancel: &CancellationToken) -> Instant {
+        tokio::select! {
+            biased;
+            () = self.drain.cancelled() => {}
+            () = cancel.cancelled() => {}
+            () = sleep(self.probe.settle) => {}
+        }
+        Instant::now()
+    }
+
+    /// Waits for the places that a burst of `load` takes together.
+    async fn places_for(
+        &self,
+        load: Load,
+        due: Instant,
+        waits: Option<&Waits>,
+        cancel: &CancellationToken,
+    ) -> Result<OwnedSemaphorePermit, Skip> {
+        self.places_of(load.users(), due, waits, cancel).await
+    }
+
+    async fn places_of(
+        &self,
+        users: u32,
+        due: Instant,
+        waits: Option<&Waits>,
+        cancel: &CancellationToken,
+    ) -> Result<OwnedSemaphorePermit, Skip> {
+        let until = waits.map(|waits| {
+            waits.begin();
+            due + self.probe.every
+        });
+        let places = self.wait(&self.places, users, until, Skip::InFlight, cancel);
+        let places = places.await;
+        if let Some(waits) = waits {
+            waits.end();
+        }
+        places
     }
 
     /// Waits for `permits`, all at once; too long a wait is `skip`.
@@ -228,32 +291,59 @@ impl Runner {
         }
     }
 
-    /// One request, after the endpoint shed load; whether the burst may go on.
-    async fn trial(&self, spending: &mut Spending<'_>, cancel: &CancellationToken) -> bool {
-        let Some(step) = self.steps.first() else {
-            return false;
-        };
-        // A request of an open loop takes its place itself.
-        let users = step.series.step.load.users().min(1);
-        let places = self.wait(&self.places, users, None, Skip::InFlight, cancel).await;
-        let judged = match places {
-            Ok(_places) => self.prepared(step, Brake::new(None, cancel)).try_one().await,
-            Err(_) => None,
-        };
-        self.guarded.trial_ended(judged.as_ref());
-        let Some(judged) = judged else {
-            return false;
-        };
-        let succeeded = judged.record.outcome == Outcome::Ok;
-        spending.charge(&judged);
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        self.tell(step, What::Request(Box::new(judged)));
-        succeeded
+    /// One request, after the endpoint shed load: whether it takes requests again, or why there is no round.
+    async fn trial(
+        &self,
+        due: Instant,
+        waits: Option<&Waits>,
+        cancel: &CancellationToken,
+    ) -> Result<(), Skip> {
+        let tried = self.try_one(due, waits, cancel).await;
+        self.guarded.trial_ended(tried.as_ref().ok());
+        let outcome = tried?.record.outcome;
+        match takes_requests(outcome) {
+            Some(true) => Ok(()),
+            Some(false) => Err(Skip::Backoff),
+            // Our own doing, most likely that it was cancelled.
+            None => Err(self.cancelled(cancel).unwrap_or(Skip::InFlight)),
+        }
     }
 
-    fn prepared(&self, step: &Arc<Watched>, brake: Arc<Brake>) -> Burst {
+    /// The trial itself, or why it was not made.
+    async fn try_one(
+        &self,
+        due: Instant,
+        waits: Option<&Waits>,
+        cancel: &CancellationToken,
+    ) -> Result<Judged, Skip> {
+        let step = self.steps.first().ok_or(Skip::Backoff)?;
+        let mut spending = self.guarded.apart(1).ok_or(Skip::Budget)?;
+        // A request of an open loop takes its place itself.
+        let users = step.series.step.load.users().min(1);
+        let _place = self.places_of(users, due, waits, cancel).await?;
+        let brake = Brake::new(None);
+        let burst = self.prepared(step, &step.series, Arc::clone(&brake));
+        let judged = tokio::select! {
+            biased;
+            never = self.pull(&brake, cancel) => match never {},
+            judged = burst.try_one() => judged,
+        };
+        let judged = judged.ok_or(brake.reason().unwrap_or(Skip::Backoff))?;
+        spending.charge(&judged);
+        self.count(&judged);
+        self.tell(step, What::Request(Box::new(judged.clone())));
+        Ok(judged)
+    }
+
+    /// What is asked next goes on after the conversations that were begun.
+    fn count(&self, judged: &Judged) {
+        let is_first = judged.record.asked.is_first_turn();
+        self.asked.fetch_add(is_first.into(), Ordering::Relaxed);
+    }
+
+    fn prepared(&self, step: &Watched, series: &Series, brake: Arc<Brake>) -> Burst {
         Burst {
-            series: step.series.clone(),
+            series: series.clone(),
             endpoint: Arc::clone(&self.endpoint),
             in_flight: step.metrics.in_flight(),
             lag: self.lag.clone(),
@@ -261,34 +351,53 @@ impl Runner {
             asked_before: self.asked.load(Ordering::Relaxed),
             brake,
             places: Arc::clone(&self.places),
+            fit: self.sizing.fit().unwrap_or(Fit::ASSUMED),
         }
     }
 
+    /// Fires a burst of `series` and tells of it as of `step`; shows each of its requests to `each`.
     async fn burst(
         &self,
         step: &Arc<Watched>,
-        due: Instant,
+        series: &Series,
+        brake: &Arc<Brake>,
         spending: &mut Spending<'_>,
         cancel: &CancellationToken,
+        mut each: impl FnMut(&Judged),
     ) -> Summary {
-        self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
-        let brake = Brake::new(self.probe.protect, cancel);
-        let burst = self.prepared(step, Arc::clone(&brake)).run(|judged| {
+        let tokens_per_word = self.sizing.fit().map(|fit| fit.tokens_per_word());
+        let burst = self.prepared(step, series, Arc::clone(brake)).run(|judged| {
             spending.charge(&judged);
-            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.count(&judged);
+            each(&judged);
             self.tell(step, What::Request(Box::new(judged)));
         });
-        let summary = tokio::select! {
+        let mut summary = tokio::select! {
             biased;
+            never = self.pull(brake, cancel) => match never {},
             summary = burst => summary,
-            never = self.guarded.watch(&self.blocking, &brake) => match never {},
+            never = self.guarded.watch(&self.blocking, brake) => match never {},
         };
-        self.guarded.burst_ended(&brake);
+        self.guarded.burst_ended(brake);
+        summary.tokens_per_word = tokens_per_word;
+        // What comes from a cache may not be counted.
+        if self.probe.prompt.cache == Cache::Bust {
+            self.sizing.learn(&summary.counts);
+        }
         for (&skip, &requests) in &summary.unsent {
             let requests = u32::try_from(requests).unwrap_or(u32::MAX);
             self.tell(step, What::RequestsSkipped(skip, requests));
         }
         summary
+    }
+
+    /// Pulls the brake once `cancel` is cancelled, by the kill switch or because nothing is to run any more; never
+    /// returns.
+    async fn pull(&self, brake: &Brake, cancel: &CancellationToken) -> Infallible {
+        cancel.cancelled().await;
+        let is_over = self.abort.is_cancelled();
+        brake.pull(if is_over { Skip::Drain } else { Skip::Paused });
+        pending().await
     }
 
     /// Says why a burst was slow, and learns from it if it was a good one. `lowest` becomes what the lowest step showed.

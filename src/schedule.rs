@@ -21,6 +21,10 @@ const LOOK: Duration = Duration::from_mins(1);
 /// less, it is only late or early.
 const SET: f64 = 60.0;
 
+/// How far the calendar is believed, in seconds. It looks ahead for a year: what changes later is seen only by who
+/// looks again.
+const FORESEEN: f64 = 300.0 * 24.0 * 3600.0;
+
 /// The two clocks at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -348,7 +352,10 @@ impl Span {
     fn of(calendar: &Calendar, unix: f64) -> Self {
         Self {
             from: unix,
-            to: calendar.next_change(unix).unwrap_or(f64::INFINITY),
+            to: calendar
+                .next_change(unix)
+                .unwrap_or(f64::INFINITY)
+                .min(unix + FORESEEN),
             is_open: calendar.is_open(unix),
         }
     }
@@ -496,6 +503,27 @@ mod tests {
             let happened = day.passes(Duration::from_secs(1), false).await;
             assert_eq!(skipped(&happened, Skip::Late), 365 * 24 * 60 - 1);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_in_years_is_kept() {
+        let mut calendar = Calendar::default();
+        calendar.pauses.push(crate::calendar::Pause {
+            from: crate::calendar::Pause::parse("2028-11-24").unwrap(),
+            to: crate::calendar::Pause::parse("2028-11-25").unwrap(),
+        });
+        let mut day = Day::begins(
+            "2026-11-23T12:00:00Z",
+            Timing {
+                calendar,
+                ..timing(DAY)
+            },
+        );
+        // A burst at each noon: one of them in the pause.
+        day.passes(DAY, false).await;
+        tokio::time::sleep(DAY * 730).await;
+        let happened = day.passes(DAY * 3, false).await;
+        assert_eq!((skipped(&happened, Skip::Window), fired(&happened).len()), (1, 2));
     }
 
     #[tokio::test(start_paused = true)]

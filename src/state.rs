@@ -3,15 +3,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{baseline::Baseline, budget::Used};
+use crate::{baseline::Baseline, budget::Used, calibration::Calibration};
 
 /// The form of the file. Another one is set aside.
 const VERSION: u32 = 1;
@@ -26,6 +27,8 @@ pub struct State {
     pub budgets: BTreeMap<String, Used>,
     #[serde(default)]
     pub baselines: BTreeMap<String, Baseline>,
+    #[serde(default)]
+    pub calibrations: BTreeMap<String, Calibration>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,13 +42,16 @@ struct Versioned<S> {
 #[derive(Clone, Debug)]
 pub struct Storage {
     path: PathBuf,
+    /// Locked for as long as the process lives: two would overwrite what the other one keeps.
+    _lock: Arc<File>,
 }
 
 impl Storage {
     /// The storage in `directory`, which must be there and writable, and what is kept there. A file that cannot be
-    /// understood is renamed, with a warning.
+    /// understood is renamed, with a warning. A directory that another process uses is an error.
     pub fn open(directory: &Path) -> io::Result<(Self, State)> {
         let storage = Self {
+            _lock: Arc::new(lock(&directory.join("lock"))?),
             path: directory.join("state.json"),
         };
         let state = match fs::metadata(&storage.path) {
@@ -82,10 +88,36 @@ impl Storage {
         tracing::warn!(
             file = %self.path.display(),
             now = %aside.display(),
-            "the state file {why}: it is set aside, and budgets and baselines begin anew"
+            "the state file {why}: it is set aside, and budgets, baselines and calibrations begin anew"
         );
         Ok(State::default())
     }
+}
+
+fn lock(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!(
+                    "another process keeps its state there and holds {}: give each replica a directory of its own",
+                    path.display()
+                ),
+            ));
+        }
+        Err(TryLockError::Error(error)) => tracing::warn!(
+            file = %path.display(),
+            %error,
+            "cannot be locked: see to it that no other process has the same --storage.path"
+        ),
+    }
+    Ok(file)
 }
 
 fn understood(bytes: &[u8]) -> Result<State, String> {
@@ -115,6 +147,7 @@ mod tests {
         State {
             budgets: BTreeMap::from([("probe/a b".to_owned(), used)]),
             baselines: BTreeMap::new(),
+            calibrations: BTreeMap::new(),
         }
     }
 
@@ -124,6 +157,7 @@ mod tests {
         let (storage, found) = Storage::open(folder.path()).unwrap();
         assert_eq!(found, State::default());
         storage.save(&state()).unwrap();
+        drop(storage);
         let (_, found) = Storage::open(folder.path()).unwrap();
         assert_eq!(found, state());
     }
@@ -146,6 +180,22 @@ mod tests {
             let aside = fs::read_to_string(folder.path().join("state.json.unreadable")).unwrap();
             assert_eq!(aside, text);
         }
+    }
+
+    #[test]
+    fn a_directory_has_one_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let (first, _) = Storage::open(folder.path()).unwrap();
+        let clone = first.clone();
+        drop(first);
+        let refused = Storage::open(folder.path()).unwrap_err();
+        assert!(
+            refused.to_string().contains("give each replica a directory"),
+            "{refused}"
+        );
+        clone.save(&state()).unwrap();
+        drop(clone);
+        assert_eq!(Storage::open(folder.path()).unwrap().1, state());
     }
 
     #[test]

@@ -1,21 +1,28 @@
 //! Requests that were judged, and one burst of them in numbers: what the last-burst gauges, the log line,
 //! the page and the report of `once` say.
 
-use std::{collections::BTreeMap, fmt::Display, mem, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display},
+    mem,
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
+    calibration::Count,
     config::plan::Slo,
     diagnose::{Diagnosis, Evidence, Fate, Observed, Sample},
     identity::RequestId,
     measure::{Measurement, Phases, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
+    prompt::MadeUp,
     quantile::percentile,
     record::Record,
     slo::{ErrorBounds, Objective, Verdict, Verdicts, judge},
-    units::{Ratio, Seconds},
+    units::{Name, Ratio, Seconds, Tokens},
     usage::Found,
 };
 
@@ -119,6 +126,58 @@ impl Stats {
     }
 }
 
+/// From the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Range {
+    pub min: Tokens,
+    pub max: Tokens,
+}
+
+impl Range {
+    fn of(tokens: Tokens) -> Self {
+        Self {
+            min: tokens,
+            max: tokens,
+        }
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
+    }
+}
+
+/// `300`, or `298–303`.
+impl Display for Range {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max {
+            write!(out, "{}", self.min)
+        } else {
+            write!(out, "{}–{}", self.min, self.max)
+        }
+    }
+}
+
+/// How long made-up prompts were to be, and how long they were by the server's count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PromptLengths {
+    pub asked: Range,
+    pub counted: Range,
+}
+
+/// In words.
+impl Display for PromptLengths {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asked, counted } = self;
+        write!(out, "{asked} tokens asked, {counted} counted by the server")
+    }
+}
+
+/// Of so many requests it is kept how long their prompts were; more would teach no more.
+const MOST_COUNTS: usize = 8;
+
 /// One burst, ended: one firing of a probe at one target and one load. Warm-up is in none of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -139,6 +198,18 @@ pub struct Summary {
     pub token_sources: BTreeMap<TokenSource, u64>,
     /// Successes by what the server found of their prompts in its prefix cache.
     pub found_in_cache: BTreeMap<Found, u64>,
+    /// How long made-up prompts were to be and, of the successes whose server counts, were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_lengths: Option<PromptLengths>,
+    /// Words of some made-up prompts, and what the server counted, to learn from.
+    #[serde(skip)]
+    pub counts: Vec<Count>,
+    /// How many tokens the server was taken to make of a word of theirs; `None` where that was not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_word: Option<f64>,
+    /// Those of them that were the first turn of a conversation, and found in it.
+    #[serde(skip)]
+    pub first_turns_from_cache: u64,
     /// Requests that were never sent, by reason. They are in no other number but these two.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unsent: BTreeMap<Skip, u64>,
@@ -172,13 +243,16 @@ pub struct Summary {
     /// The request whose first token came last, also in vain: the one to look for in the endpoint's logs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slowest_request: Option<RequestId>,
+    /// The name of the prompt that it asked, where that has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowest_prompt: Option<Name>,
     /// What the first failed request says of its failure.
     pub first_failure: Option<String>,
     /// What the first invalid request says of what we did wrong.
     pub first_invalid: Option<String>,
     /// The longest time for which the endpoint asked not to come back.
     pub retry_after: Option<Seconds>,
-    /// Why the burst was cut short to protect the endpoint.
+    /// Why the burst was cut short.
     pub cut_short: Option<Skip>,
     /// What a diagnosis needs to know.
     #[serde(skip)]
@@ -227,6 +301,9 @@ pub struct Tally {
     output_tokens: u64,
     token_sources: BTreeMap<TokenSource, u64>,
     found_in_cache: BTreeMap<Found, u64>,
+    prompt_lengths: Option<PromptLengths>,
+    counts: Vec<Count>,
+    first_turns_from_cache: u64,
     first_start: Option<Instant>,
     last_output: Option<Instant>,
     begun_together: Option<(Instant, Instant)>,
@@ -241,7 +318,7 @@ pub struct Tally {
     send_lag: Vec<f64>,
     phases: [(f64, u32); 6],
     error_bound: Option<Seconds>,
-    slowest: Option<(Seconds, RequestId)>,
+    slowest: Option<(Seconds, RequestId, Option<Name>)>,
     first_failure: Option<String>,
     first_invalid: Option<String>,
     retry_after: Option<Duration>,
@@ -284,9 +361,12 @@ impl Tally {
         self.ttft
             .extend(judged.waited_for_first_token().map(Seconds::get));
         if let Some((waited, id)) = judged.waited_for_first_token().zip(record.id)
-            && self.slowest.is_none_or(|(longest, _)| waited > longest)
+            && self
+                .slowest
+                .as_ref()
+                .is_none_or(|(longest, ..)| waited > *longest)
         {
-            self.slowest = Some((waited, id));
+            self.slowest = Some((waited, id, record.asked.name.clone()));
         }
         match verdicts.get(Objective::Goodput) {
             Some(Verdict::Met) => (self.judged, self.good) = (self.judged + 1, self.good + 1),
@@ -298,7 +378,12 @@ impl Tally {
             *self.failures.entry(failure).or_default() += 1;
             note(&mut self.first_failure, failure, record);
         } else {
-            *self.found_in_cache.entry(record.usage.found()).or_default() += 1;
+            let found = record.found();
+            *self.found_in_cache.entry(found).or_default() += 1;
+            self.first_turns_from_cache += u64::from(found == Found::Hit && record.asked.is_first_turn());
+            if let Some((made_up, counted)) = record.asked.made_up.zip(record.usage.prompt) {
+                self.made_up(made_up, counted);
+            }
             self.success(measured, *bounds);
         }
     }
@@ -312,6 +397,27 @@ impl Tally {
         if are_missed {
             self.withheld += requests;
             self.judged += requests;
+        }
+    }
+
+    fn made_up(&mut self, made_up: MadeUp, counted: Tokens) {
+        let asked = Range::of(made_up.tokens);
+        let found = Range::of(counted);
+        self.prompt_lengths = Some(match self.prompt_lengths {
+            None => PromptLengths {
+                asked,
+                counted: found,
+            },
+            Some(before) => PromptLengths {
+                asked: before.asked.with(asked),
+                counted: before.counted.with(found),
+            },
+        });
+        if self.counts.len() < MOST_COUNTS {
+            self.counts.push(Count {
+                words: made_up.words,
+                tokens: counted,
+            });
         }
     }
 
@@ -340,7 +446,7 @@ impl Tally {
         }
     }
 
-    /// The burst was cut short to protect the endpoint.
+    /// The burst was cut short.
     pub fn cut_short(&mut self, reason: Skip) {
         self.cut_short = Some(reason);
     }
@@ -385,6 +491,10 @@ impl Tally {
             output_tokens: self.output_tokens,
             token_sources: self.token_sources,
             found_in_cache: self.found_in_cache,
+            prompt_lengths: self.prompt_lengths,
+            counts: self.counts,
+            tokens_per_word: None,
+            first_turns_from_cache: self.first_turns_from_cache,
             unsent: self.unsent,
             withheld: self.withheld,
             judged: self.judged,
@@ -414,7 +524,8 @@ impl Tally {
             },
             error_bound: self.error_bound,
             start_spread: self.begun_together.map(|(low, high)| Seconds::between(low, high)),
-            slowest_request: self.slowest.map(|(_, id)| id),
+            slowest_request: self.slowest.as_ref().map(|(_, id, _)| *id),
+            slowest_prompt: self.slowest.and_then(|(.., prompt)| prompt),
             first_failure: self.first_failure,
             first_invalid: self.first_invalid,
             retry_after: self.retry_after.map(Seconds::from),
@@ -428,7 +539,13 @@ impl Tally {
 /// Keeps the first reason that is given, with its detail.
 fn note(first: &mut Option<String>, reason: impl Display, record: &Record) {
     first.get_or_insert_with(|| {
-        let request = record.id.map(|id| format!(" (request {id})")).unwrap_or_default();
+        let prompt = record.asked.name.as_ref().map(|name| format!("prompt {name}"));
+        let request = record.id.map(|id| format!("request {id}"));
+        let which: Vec<_> = request.into_iter().chain(prompt).collect();
+        let request = match which.as_slice() {
+            [] => String::new(),
+            which => format!(" ({})", which.join(", ")),
+        };
         match &record.detail {
             Some(detail) => format!("{reason}{request}: {detail}"),
             None => format!("{reason}{request}"),

@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{places::Places, running::Running};
 use crate::{
     baseline::Baselines,
+    calibration::Calibrations,
     client::{Client, ClientError},
     config::plan::{Global, Plan, Probe, Series, Target},
     gate::Gate,
@@ -32,7 +33,7 @@ use crate::{
     protection::Protection,
     request::Endpoint,
     rhythm::Replica,
-    runner::{Event, Runner, Watched},
+    runner::{Event, Runner, Sizing, Tried, Watched},
     tape::Room,
     units::Name,
 };
@@ -48,6 +49,8 @@ pub struct Shared {
     pub events: UnboundedSender<Event>,
     /// What is usual for each series.
     pub baselines: Baselines,
+    /// How many tokens servers make of words.
+    pub calibrations: Calibrations,
     pub replica: Replica,
     /// Holds all bursts back.
     pub pause: PauseSwitch,
@@ -60,12 +63,13 @@ impl Shared {
     pub fn new(plan: &Plan, blocking: &Handle) -> (Self, UnboundedReceiver<Event>) {
         let (events, told) = unbounded_channel();
         let shared = Self {
-            metrics: Metrics::new(&plan.global().labels),
+            metrics: Metrics::new(&plan.global().labels, &plan.global().exposition),
             lag: Lag::default(),
             gate: Gate::default(),
             blocking: blocking.clone(),
             events,
             baselines: Baselines::default(),
+            calibrations: Calibrations::default(),
             replica: Replica::default(),
             pause: PauseSwitch::default(),
             recording: None,
@@ -117,10 +121,10 @@ impl Supervisor {
         let mut supervisor = Self {
             global: plan.global().clone(),
             places: Places::new(plan.global().max_in_flight),
-            shared,
             reached: HashMap::new(),
             running: Vec::new(),
-            protection: watch::Sender::default(),
+            protection: watch::Sender::new(Protection::new(shared.replica.total())),
+            shared,
             tasks: TaskTracker::new(),
             armed: None,
             drain: CancellationToken::new(),
@@ -252,6 +256,7 @@ impl Supervisor {
             steps: probe.steps.iter().map(watch).collect(),
             guarded: self.protection.borrow().of(probe, target)?,
             baselines: shared.baselines.clone(),
+            sizing: Sizing::new(probe, target, &shared.calibrations, &reached.tried),
             asked: AtomicU64::default(),
             lag: shared.lag.clone(),
             blocking: shared.blocking.clone(),
@@ -297,6 +302,8 @@ struct Reached {
     endpoint: Arc<Endpoint>,
     /// `None` where bursts of several probes may run at once.
     turn: Option<Arc<Semaphore>>,
+    /// What was tried to learn how it counts prompts.
+    tried: Tried,
 }
 
 impl Reached {
@@ -320,6 +327,7 @@ impl Reached {
             target: Arc::clone(target),
             endpoint: Arc::new(endpoint),
             turn,
+            tried: Tried::default(),
         })
     }
 }

@@ -26,12 +26,13 @@ impl Usage {
         self.reasoning = later.reasoning.or(self.reasoning);
     }
 
-    /// Whether the prompt came from the prefix cache. What a chat template puts before all prompts is cached always,
-    /// so a few tokens are no hit.
-    pub fn found(&self) -> Found {
+    /// Whether the prompt came from the prefix cache, or the `prefix` of it that could be there. What a chat template
+    /// puts before all prompts is cached always, so a few tokens are no hit.
+    pub fn found(&self, prefix: Option<Tokens>) -> Found {
         match (self.cached_prompt, self.prompt) {
             (Some(cached), Some(prompt)) if prompt > Tokens(0) => {
-                if cached.0 >= prompt.0.div_ceil(2) {
+                let known = prefix.map_or(prompt, |prefix| prefix.min(prompt));
+                if cached.0 >= known.0.div_ceil(2) {
                     Found::Hit
                 } else {
                     Found::Miss
@@ -46,7 +47,7 @@ impl Usage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Found {
-    /// At least half of its tokens.
+    /// At least half of its tokens, or of those of the prefix that it shares with others.
     Hit,
     /// Less.
     Miss,
@@ -137,7 +138,13 @@ mod tests {
                 cached_prompt: cached.map(Tokens),
                 ..Usage::default()
             };
-            assert_eq!(usage.found(), found, "{cached:?} of {prompt:?}");
+            assert_eq!(usage.found(None), found, "{cached:?} of {prompt:?}");
+            // The same of a prompt of twice the length that shares its first half.
+            let longer = Usage {
+                prompt: prompt.map(|prompt| Tokens(2 * prompt)),
+                ..usage
+            };
+            assert_eq!(longer.found(prompt.map(Tokens)), found, "{longer:?}");
         }
     }
 

@@ -14,6 +14,7 @@ use llm_probe_exporter::{
     load::Volume,
     measure::{Measurement, TokenSource},
     outcome::{Failure, Outcome},
+    prompt::{Cache, Message, Prompt, Question, Role, Script as Prompted, Scripts, Source},
     summary::{Judged, Summary},
     tokenizer::Tokenizer,
     units::Tokens,
@@ -181,6 +182,43 @@ async fn every_api_is_spoken() {
         assert!(served.json().is_object());
     }
     assert_eq!(APIS.len(), Dialect::ALL.len());
+}
+
+#[tokio::test]
+async fn every_api_carries_the_answer_in_the_next_turn() {
+    for (api, path, frames, _) in APIS {
+        let server = Server::playing(stream(*api, frames).end());
+        let target = speaking(*api, server.address);
+        let turns = Prompted {
+            turns: vec!["Where?".into(), "How?".into()],
+            ..Prompted::default()
+        };
+        let mut asking = probe(speaking(*api, server.address));
+        asking.prompt = Prompt {
+            prefix: None,
+            source: Source::Written(Scripts::only(turns)),
+            system: Some("Be brief.".into()),
+            cache: Cache::Share,
+        };
+        let (max_tokens, generation) = (asking.max_tokens, asking.generation);
+        let (_, summary) = fire(burst(asking, step(1, Volume::Requests(2)))).await;
+        assert_eq!(summary.successes, 2, "{path}: {:?}", summary.first_failure);
+        let expected = Question {
+            system: Some("Be brief.".into()),
+            messages: vec![
+                Message::new(Role::User, "Where?"),
+                Message::new(Role::Assistant, "the light"),
+                Message::new(Role::User, "How?"),
+            ],
+            is_dialogue: true,
+            cache: Cache::Share,
+        };
+        let expected = api.body(&target, &expected, max_tokens, &generation);
+        let [_, second] = &server.served()[..] else {
+            panic!("{path}")
+        };
+        assert_eq!(expected, second.body, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -12,13 +12,15 @@ use std::{
 
 use llm_probe_exporter::{
     baseline::Baseline,
+    burst::Burst,
     config::plan::{Probe, Slo, Step, Timeouts, Withheld},
     diagnose::diagnose,
     gate::Gate,
     load::{Arrival, Load, Process, Volume},
     outcome::{Failure, Invalid, Outcome, Skip},
+    protection::Brake,
     slo::{Objective, Verdict, Verdicts},
-    summary::Judged,
+    summary::{Judged, Summary},
     units::Seconds,
 };
 use support::{
@@ -32,7 +34,7 @@ use support::{
 };
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -415,11 +417,11 @@ mod open_loop {
         let step = open_step(100.0, Process::Constant, Volume::Lasting(Duration::from_secs(10)));
         let mut burst = burst(probe(target(server.address)), step);
         burst.places = Arc::new(Semaphore::new(2));
-        let cancel = burst.brake.token().clone();
+        let brake = Arc::clone(&burst.brake);
         let cancelling = async {
             server.sees(|served| served.len() == 2).await;
             sleep(ms(100)).await;
-            cancel.cancel();
+            brake.pull(Skip::Drain);
             Instant::now()
         };
         let ((all, summary), cancelled) = tokio::join!(fire(burst), cancelling);
@@ -433,6 +435,84 @@ mod open_loop {
             BTreeMap::from([(Skip::Drain, 1000 - all.len() as u64)])
         );
         assert_eq!((summary.judged, summary.withheld), (0, 0));
+    }
+
+    /// At 10 requests a second for a minute, of which the process sleeps through half.
+    async fn after_a_stop(then: impl AsyncFnOnce(&Brake)) -> (Vec<Judged>, Summary) {
+        let step = open_step(10.0, Process::Constant, Volume::Lasting(Duration::from_mins(1)));
+        let burst = burst(probe(target(support::server::closed_port())), step);
+        let brake = Arc::clone(&burst.brake);
+        let stopping = async {
+            sleep(ms(950)).await;
+            // The clock moves before anybody else can look at it.
+            tokio::select! {
+                biased;
+                () = tokio::time::advance(Duration::from_secs(30)) => {}
+                () = async {} => {}
+            }
+            then(&brake).await;
+        };
+        tokio::join!(collect(burst), stopping).0
+    }
+
+    /// Where time flies, no request comes back in time: all that counts is how many there are.
+    async fn collect(burst: Burst) -> (Vec<Judged>, Summary) {
+        let mut all = Vec::new();
+        let summary = burst.run(|judged| all.push(judged)).await;
+        (all, summary)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_due_during_a_stop_is_not_sent_in_a_heap() {
+        let (all, summary) = after_a_stop(async |_| {}).await;
+        let late = summary.unsent[&Skip::Late];
+        assert!((285..=295).contains(&late), "{late}");
+        assert_eq!(all.len() as u64 + late, 600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_sent_once_the_brake_is_pulled_however_much_is_due() {
+        let (all, summary) = after_a_stop(async |brake: &Brake| brake.pull(Skip::Paused)).await;
+        assert!(all.len() <= 10, "{}", all.len());
+        assert_eq!(summary.unsent.values().sum::<u64>() + all.len() as u64, 600);
+        assert!(summary.unsent[&Skip::Paused] > 250, "{:?}", summary.unsent);
+    }
+
+    /// Each keeps its place until it gives up, and a hundred come due meanwhile.
+    #[tokio::test]
+    async fn that_find_no_places_let_others_have_theirs() {
+        let server = Server::playing(Script::new().hold());
+        let mut probe = probe(target(server.address));
+        probe.timeouts = Timeouts {
+            connect: ms(1000),
+            first_token: ms(1000),
+            stall: ms(1000),
+            total: ms(5000),
+        };
+        let step = open_step(100.0, Process::Constant, Volume::Lasting(ms(3500)));
+        let mut burst = burst(probe, step);
+        let places = Arc::new(Semaphore::new(4));
+        burst.places = Arc::clone(&places);
+        let done = CancellationToken::new();
+        let others = async {
+            let mut bursts = 0;
+            while !done.is_cancelled() {
+                // A burst of two that is due every 400 ms waits for its places as long.
+                let waited = timeout(ms(400), Arc::clone(&places).acquire_many_owned(2)).await;
+                bursts += u32::from(waited.is_ok());
+                sleep(ms(5)).await;
+            }
+            bursts
+        };
+        let firing = async {
+            let fired = fire(burst).await;
+            done.cancel();
+            fired
+        };
+        let ((all, summary), bursts) = tokio::join!(firing, others);
+        assert!(bursts > 0, "no other burst found its places");
+        let unsent = summary.unsent[&Skip::InFlight];
+        assert_eq!(all.len() as u64 + unsent, 350);
     }
 }
 
@@ -467,11 +547,11 @@ mod cancelling {
                 _ => Script::sse().token("a").hold(),
             });
             let burst = burst(probe(target(server.address)), step(6, Volume::Requests(20)));
-            let cancel = burst.brake.token().clone();
+            let brake = Arc::clone(&burst.brake);
             let cancelling = async {
                 server.sees(|served| served.len() == 6).await;
                 sleep(ms(30)).await;
-                cancel.cancel();
+                brake.pull(Skip::Drain);
                 Instant::now()
             };
             let ((all, summary), cancelled) = tokio::join!(fire(burst), cancelling);
@@ -482,6 +562,7 @@ mod cancelling {
                     && judged.record.ended.unwrap() >= judged.record.timeline.start.unwrap()
             ));
             assert_eq!(summary.invalid, BTreeMap::from([(Invalid::Cancelled, 6)]));
+            assert_eq!(summary.unsent, BTreeMap::from([(Skip::Drain, 14)]));
             assert_eq!((summary.judged, summary.goodput), (0, None));
             let served = server
                 .sees(|served| served.iter().all(|one| one.gone.is_some()))
@@ -496,13 +577,14 @@ mod cancelling {
         let mut probe = probe(target(server.address));
         probe.warmup = 3;
         let burst = burst(probe, step(2, Volume::Requests(4)));
-        let cancel = burst.brake.token().clone();
+        let brake = Arc::clone(&burst.brake);
         let cancelling = async {
             server.sees(|served| served.len() == 2).await;
-            cancel.cancel();
+            brake.pull(Skip::Drain);
         };
         let ((all, summary), ()) = tokio::join!(fire(burst), cancelling);
         assert_eq!((all.len(), summary.requests), (2, 0));
+        assert_eq!(summary.unsent, BTreeMap::from([(Skip::Drain, 4)]));
         assert!(all.iter().all(|judged| judged.record.warmup));
     }
 
@@ -512,19 +594,15 @@ mod cancelling {
         let mut records = 0;
         for micros in (0..60).map(|step| step * 350) {
             let burst = burst(probe(target(server.address)), step(4, Volume::Requests(12)));
-            let cancel = burst.brake.token().clone();
+            let brake = Arc::clone(&burst.brake);
             let cancelling = async {
                 sleep(Duration::from_micros(micros)).await;
-                cancel.cancel();
+                brake.pull(Skip::Drain);
             };
-            let ((all, _), ()) = tokio::join!(fire(burst), cancelling);
+            let ((all, summary), ()) = tokio::join!(fire(burst), cancelling);
             records += all.len();
-            assert!(all.len() <= 12);
-            // The number of a request that was begun is not left out.
-            let mut numbers: Vec<_> = all.iter().map(|judged| judged.record.number).collect();
-            numbers.sort_unstable();
-            let expected: Vec<_> = (0..).take(all.len()).collect();
-            assert_eq!(numbers, expected);
+            let unsent: u64 = summary.unsent.values().sum();
+            assert_eq!(all.len() as u64 + unsent, 12, "{:?}", summary.unsent);
         }
         // What arrived was recorded; what was cancelled on its way may have arrived all the same.
         let arrived = server.served().len();

@@ -286,6 +286,19 @@ fn check_warns_where_bursts_do_not_fit() {
         text.contains("warning: probe `lonely`: its bursts last at least 2.00 s of every 200 ms"),
         "{text}"
     );
+    // Nobody knows how many tokens the usual prompt has.
+    assert!(text.contains("at least 0 input tokens a day"), "{text}");
+    for (seconds, fits) in [(10, true), (11, false)] {
+        let open = format!(
+            "arrival: {{ kind: rate, per_second: 100 }}, requests: 5, timeouts: {{ first_token: {seconds}s }}"
+        );
+        let config = format!("global: {{ max_in_flight: 1000 }}\n{}", schedule(&open));
+        fs::write(&file, config).unwrap();
+        let output = run(&["check", &format!("--config.file={}", file.display())]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let warning = "at 100 requests a second, 1100 wait for their first tokens where the endpoint hangs";
+        assert_eq!(!text.contains(warning), fits, "{text}");
+    }
 }
 
 #[test]

@@ -13,13 +13,13 @@ use llm_probe_exporter::sim::{Settings, journal::End};
 use process::{Exporter, eventually, run};
 use simulator::Simulator;
 
-/// A server that takes a minute for an answer, and a probe that asks two at once.
+/// A server that takes a minute for an answer, and a probe that asks for twenty, two at once.
 fn slow() -> (Simulator, String) {
     let simulator = Simulator::start(Settings {
         slots: Some(64),
         ..Settings::default()
     });
-    let probes = "  - { name: long, every: 300ms, concurrency: 2, max_tokens: 6000 }\n";
+    let probes = "  - { name: long, every: 300ms, concurrency: 2, requests: 20, max_tokens: 6000 }\n";
     let config = config(simulator.address, probes);
     (simulator, config)
 }
@@ -27,7 +27,7 @@ fn slow() -> (Simulator, String) {
 fn config(address: SocketAddr, probes: &str) -> String {
     format!(
         "targets: [{{ name: target, url: 'http://{address}/v1', api: openai_chat, model: simulated }}]\n\
-         defaults: {{ prompt: {{ tokens: 8 }} }}\nprobes:\n{probes}"
+         defaults: {{ prompt: {{ text: Say something }} }}\nprobes:\n{probes}"
     )
 }
 
@@ -76,7 +76,12 @@ fn nothing_is_sent_until_both_hands_let_go_of_the_switch() {
     // What is held back is not judged: all that was is what came due while the burst ran.
     assert_eq!(
         samples.count("slo_requests_total", &["slo=\"goodput\""]),
-        2 * samples.count("bursts_skipped_total", &["reason=\"overlap\""])
+        20 * samples.count("bursts_skipped_total", &["reason=\"overlap\""])
+    );
+    // Nor are those of the burst that were never sent.
+    assert_eq!(
+        samples.count("requests_skipped_total", &["reason=\"paused\""]),
+        18
     );
     assert_eq!(present(&exporter), [false, false, true]);
     let page = exporter.get("/").body;
@@ -247,4 +252,33 @@ fn a_replica_that_there_is_not_is_a_usage_error() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(mend), "{said}");
     }
+}
+
+#[test]
+fn replicas_share_a_budget_or_say_that_a_burst_is_too_large() {
+    let simulator = Simulator::start(Settings::default());
+    let config = config(
+        simulator.address,
+        "  - { name: shared, every: 2s, concurrency: 3, max_tokens: 5, budget: { requests: 5, per: day } }\n",
+    );
+    let exporter = Exporter::start(&config, &[]);
+    assert!(
+        exporter
+            .get("/")
+            .body
+            .contains("Probe shared: 0 of 5 requests this day")
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, &config).unwrap();
+    let file = format!("--config.file={}", file.display());
+    let output = run(&[&file, "--replica.total=2", "--web.listen-address=127.0.0.1:0"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains(
+            "one burst of probe `shared` at target `target` may use more requests than each of 2 replicas"
+        ),
+        "{said}"
+    );
 }

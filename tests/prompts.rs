@@ -4,14 +4,13 @@
 #[expect(dead_code, reason = "other test files use the rest")]
 #[path = "support/process.rs"]
 mod process;
-#[expect(dead_code, reason = "other test files use the rest")]
 #[path = "support/simulator.rs"]
 mod simulator;
 
 use std::net::SocketAddr;
 
-use llm_probe_exporter::sim::Settings;
-use process::Exporter;
+use llm_probe_exporter::sim::{Profile, Settings};
+use process::{Exporter, run};
 use simulator::Simulator;
 
 fn quick(faults: &[&str]) -> Settings {
@@ -74,4 +73,78 @@ fn what_a_server_does_not_say_is_unknown() {
         samples.count("requests_total", &[])
     );
     assert!(!exporter.process.log().contains("meant to be new to it"));
+}
+
+#[test]
+fn made_up_prompts_are_as_long_as_they_are_to_be_by_the_servers_count() {
+    // One answers only requests, the other counts when it is asked.
+    for (profile, unmeasured) in [(Profile::LAPTOP, 2), (Profile::H100_8B, 0)] {
+        let simulator = Simulator::start(Settings {
+            profile,
+            tokens_per_word: 1.37,
+            template_tokens: 11,
+            ..quick(&[])
+        });
+        let probes = [32, 300, 2000].map(|tokens| {
+            format!("  - {{ name: of-{tokens}, requests: 3, prompt: {{ tokens: {tokens} }} }}\n")
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("probes.yaml");
+        std::fs::write(&file, config(simulator.address, &probes.concat())).unwrap();
+        let once = run(&["once", &format!("--config.file={}", file.display())]);
+        let said = String::from_utf8(once.stdout).unwrap();
+        assert!(said.contains("prompts: 300 tokens asked, "), "{said}");
+
+        let mut requests = simulator.requests();
+        requests.retain(|request| request.output_tokens > 1);
+        let mut counted: Vec<_> = requests.iter().map(|request| request.prompt_tokens).collect();
+        counted.sort_unstable();
+        let asked = [32, 32, 32, 300, 300, 300, 2000, 2000, 2000_u64];
+        assert_eq!(counted.len(), asked.len());
+        for (counted, asked) in counted.into_iter().zip(asked) {
+            let off = counted.abs_diff(asked);
+            assert!(off <= (asked / 50).max(2), "{asked} asked, {counted} counted");
+        }
+        assert_eq!(simulator.requests().len() - requests.len(), unmeasured);
+    }
+}
+
+#[test]
+fn a_pair_shows_what_the_prefix_cache_gives() {
+    let simulator = Simulator::start(quick(&["cache=100000"]));
+    let probe =
+        "  - { name: chat, requests: 3, prompt: { tokens: 1000, prefix_tokens: 900, cache: pair } }\n";
+    let exporter = Exporter::start(&config(simulator.address, probe), &[]);
+    let (cold, warm) = ("probe=\"chat-cold\"", "probe=\"chat-warm\"");
+    let samples = exporter.wait_for("both were fired", |samples| {
+        let requests = |probe: &str| samples.count("requests_total", &[probe]);
+        requests(cold) >= 6 && requests(warm) >= 6
+    });
+    let ttft = |probe: &str| {
+        let of = |part: &str| samples.sum(&format!("time_to_first_token_seconds_{part}"), &[probe]);
+        of("sum") / of("count")
+    };
+    // 900 tokens of 60 µs each need no work.
+    assert!(ttft(warm) + 0.03 < ttft(cold), "{} {}", ttft(warm), ttft(cold));
+    let found = |labels: &[&str]| samples.count("prompt_cache_requests_total", labels);
+    assert_eq!(
+        found(&[cold, "expected=\"cold\"", "found=\"miss\""]),
+        samples.count("requests_total", &[cold])
+    );
+    assert_eq!(
+        found(&[warm, "expected=\"warm\"", "found=\"hit\""]),
+        samples.count("requests_total", &[warm])
+    );
+    drop(exporter);
+    let cached: Vec<_> = simulator
+        .requests()
+        .iter()
+        .map(|request| request.cached_tokens)
+        .filter(|cached| *cached > 100)
+        .collect();
+    // The template opens with four.
+    assert!(
+        cached.iter().all(|cached| (900..=910).contains(cached)),
+        "{cached:?}"
+    );
 }

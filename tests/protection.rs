@@ -7,9 +7,15 @@ mod process;
 #[path = "support/simulator.rs"]
 mod simulator;
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    ops::Range,
+    time::Duration,
+};
 
 use llm_probe_exporter::{
+    clock::unix_now,
     rhythm::phase,
     sim::{Settings, journal::End},
     units::Name,
@@ -31,19 +37,24 @@ fn quick(faults: &[&str]) -> Settings {
 fn config(address: SocketAddr, target: &str, probes: &str) -> String {
     format!(
         "targets: [{{ name: target, url: 'http://{address}/v1', api: openai_chat, model: simulated{target} }}]\n\
-         defaults: {{ prompt: {{ tokens: 8 }}, max_tokens: 5 }}\nprobes:\n{probes}"
+         defaults: {{ prompt: {{ text: Say something }}, max_tokens: 5 }}\nprobes:\n{probes}"
     )
 }
 
 /// A name whose first burst at `target` is due within a second, however long the interval is: bursts are spread by
 /// their probes' names.
 fn soon(name: &str) -> String {
+    due_within(name, Duration::ZERO..Duration::from_secs(1))
+}
+
+/// The same, within another span after the schedule is armed.
+fn due_within(name: &str, span: Range<Duration>) -> String {
     let target = Name::new("target").unwrap();
-    let is_soon = |name: &String| {
+    let is_due = |name: &String| {
         let probe = Name::new(name).unwrap();
-        phase(&probe, &target, Duration::from_mins(1)) < Duration::from_secs(1)
+        span.contains(&phase(&probe, &target, Duration::from_mins(1)))
     };
-    (0..1000).map(|n| format!("{name}-{n}")).find(is_soon).unwrap()
+    (0..1000).map(|n| format!("{name}-{n}")).find(is_due).unwrap()
 }
 
 #[test]
@@ -89,6 +100,18 @@ fn a_restart_does_not_reset_a_budget() {
             .ok()
             .filter(|text| text.contains("\"requests\":1.0"))
     });
+    // Nobody else writes there meanwhile.
+    let folder = tempfile::tempdir().unwrap();
+    let second = folder.path().join("probes.yaml");
+    fs::write(&second, &config).unwrap();
+    let second = format!("--config.file={}", second.display());
+    let output = run(&[&second, &storage, "--web.listen-address=127.0.0.1:0"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(
+        told.contains("--storage.path") && told.contains("give each replica a directory of its own"),
+        "{told}"
+    );
     exporter.process.signal(Signal::KILL);
     drop(exporter);
 
@@ -243,7 +266,7 @@ fn a_server_that_says_it_is_busy_is_not_probed() {
 
 #[test]
 fn metrics_that_cannot_be_read_stop_nothing_and_credentials_stay_at_home() {
-    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = elsewhere.local_addr().unwrap();
     let asked = std::thread::spawn(move || {
         use std::io::{Read as _, Write as _};
@@ -269,4 +292,92 @@ fn metrics_that_cannot_be_read_stop_nothing_and_credentials_stay_at_home() {
     assert_eq!(warned, 1);
     let head = asked.join().unwrap();
     assert!(!head.contains("hunter2"), "{head}");
+}
+
+#[test]
+fn a_ladder_goes_no_higher_after_the_server_said_that_it_is_busy() {
+    let simulator = Simulator::start(quick(&[]));
+    let busy = format!(
+        ", busy: {{ url: 'http://{}/metrics', abort_when: ['vllm:num_requests_running > 0'] }}",
+        simulator.address
+    );
+    let name = soon("climber");
+    let probe = format!(
+        "  - {{ name: {name}, every: 60s, max_tokens: 20000, ladder: [{{ users: 1 }}, {{ users: 8 }}], settle: 100ms }}\n"
+    );
+    let exporter = Exporter::start(&config(simulator.address, &busy, &probe), &[]);
+    let samples = exporter.wait_for("the next step is left out", |samples| {
+        samples.count(
+            "bursts_skipped_total",
+            &["concurrency=\"8\"", "reason=\"server_busy\""],
+        ) == 1
+    });
+    assert_eq!(samples.count("bursts_total", &["concurrency=\"8\""]), 0);
+    drop(exporter);
+    assert_eq!(simulator.requests().len(), 1);
+}
+
+#[test]
+fn a_trial_that_the_endpoint_answered_ends_the_back_off_whatever_the_budget_lets_follow() {
+    let simulator = Simulator::start(quick(&["status=429 retry-after=1 times=2"]));
+    // Two bursts fit, or one and a trial.
+    let name = soon("tried");
+    let probe = format!(
+        "  - {{ name: {name}, every: 1s, concurrency: 2, expect: {{ contains: nowhere }}, budget: {{ requests: 4, per: hour }} }}\n"
+    );
+    let exporter = Exporter::start(&config(simulator.address, "", &probe), &[]);
+    exporter.wait_for("the trial was made", |samples| {
+        samples.count("budget_used", &["unit=\"requests\""]) == 3
+            && samples.sum("target_backoff_seconds", &[]) <= 0.0
+    });
+    exporter.wait_for("the round does not fit", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"budget\""]) >= 1
+    });
+}
+
+#[test]
+fn a_trial_that_is_paused_is_no_fault_of_the_endpoint() {
+    let simulator = Simulator::start(quick(&[
+        "status=429 retry-after=1 times=1",
+        "stall@head from=3s times=1",
+    ]));
+    let name = soon("held");
+    let probe = format!("  - {{ name: {name}, every: 1s }}\n");
+    let exporter = Exporter::start(
+        &config(simulator.address, "", &probe),
+        &["--web.enable-lifecycle"],
+    );
+    exporter.wait_for("it is left alone, then tried", |samples| {
+        samples.count("requests_in_flight", &[]) == 1
+            && samples.count("bursts_skipped_total", &["reason=\"backoff\""]) >= 3
+    });
+    let held_back = |samples: &process::Samples, reason: &str| {
+        samples.count("bursts_skipped_total", &[&format!("reason=\"{reason}\"")])
+    };
+    let before = exporter.metrics();
+    assert_eq!(exporter.post("/-/pause").status, 200);
+    let after = exporter.wait_for("the trial is cancelled", |samples| {
+        held_back(samples, "paused") >= 1
+    });
+    assert_eq!(held_back(&after, "backoff"), held_back(&before, "backoff"));
+}
+
+#[test]
+fn a_burst_that_waited_until_its_window_closed_is_not_fired() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hog = soon("hog");
+    let waits = due_within("waits", Duration::from_millis(1500)..Duration::from_millis(2500));
+    let closes = std::time::UNIX_EPOCH + Duration::from_secs_f64(unix_now() + 6.0);
+    let closes = humantime::format_rfc3339_seconds(closes).to_string();
+    let closes = closes.trim_end_matches('Z');
+    let probes = format!(
+        "  - {{ name: {hog}, every: 60s, timeouts: {{ total: 10s }} }}\n\
+         \x20 - {{ name: {waits}, every: 60s, timeouts: {{ total: 1s }}, pauses: [{{ from: {closes}, to: 2999-01-01 }}] }}\n"
+    );
+    let exporter = Exporter::start(&config(silent.local_addr().unwrap(), "", &probes), &[]);
+    let waits = format!("probe=\"{waits}\"");
+    let samples = exporter.wait_for("its turn came too late", |samples| {
+        samples.count("bursts_skipped_total", &[&waits, "reason=\"window\""]) >= 1
+    });
+    assert_eq!(samples.count("bursts_total", &[&waits]), 0);
 }

@@ -80,7 +80,8 @@ fn real_counts_agree_between_server_exporter_and_prometheus() {
         count("output_tokens_total", &[]),
         server.count("llamacpp:tokens_predicted_total", &[])
     );
-    assert_eq!(count("output_tokens_total", &[]), requests * 12);
+    // Two requests of one token each showed how long its words are.
+    assert_eq!(count("output_tokens_total", &[]), requests * 12 + 2);
     let prompt = [
         "llamacpp:prompt_tokens_total",
         "llamacpp:prompt_tokens_cached_total",
@@ -171,6 +172,48 @@ probes:
         pid,
         "without a restart"
     );
+}
+
+/// What the kill switch cuts off, nobody generates any more.
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_cancelled_requests_free_the_slot() {
+    const ASKED: u64 = 4 * 1500;
+    let llama = Llama::start(0, 4);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pause");
+    let config = format!(
+        "
+targets:
+  - {{ name: llama, url: 'http://127.0.0.1:{}/v1', api: openai_chat, model: smollm2, body: {{ ignore_eos: true }} }}
+probes:
+  - {{ name: long, every: 1s, concurrency: 4, prompt: {{ tokens: 16 }}, max_tokens: 1500 }}
+",
+        llama.port
+    );
+    let exporter = Exporter::start(&config, &[&format!("--pause.file={}", file.display())]);
+    let server = |family: &str| llama.metrics().count(&format!("llamacpp:{family}"), &[]);
+    exporter.wait_for("requests are under way", |samples| {
+        samples.count("requests_in_flight", &[]) == 4
+    });
+    eventually("the server generates for all four", || {
+        (server("requests_processing") == 4).then_some(())
+    });
+    fs::write(&file, "").unwrap();
+    eventually("the slots are free", || {
+        (server("requests_processing") == 0).then_some(())
+    });
+    let generated = server("tokens_predicted_total");
+    assert!(generated < ASKED / 2, "{generated} of {ASKED} tokens");
+    let samples = exporter.wait_for("the burst is over", |samples| {
+        samples.count("requests_in_flight", &[]) == 0
+    });
+    assert_eq!(
+        samples.count("invalid_requests_total", &["reason=\"cancelled\""]),
+        4
+    );
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(server("tokens_predicted_total"), generated, "it goes on");
 }
 
 #[test]
@@ -435,5 +478,127 @@ probes:
             found.abs_diff(slots.into()) <= u64::from(slots > 1),
             "{diagnosis}"
         );
+    }
+}
+
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_server_finds_what_was_said_in_its_cache() {
+    let llama = Llama::start(0, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    // More than a hundred tokens.
+    let question = "Which of these two lighthouses is older? ".repeat(15);
+    let (targets, probes): (Vec<_>, Vec<_>) = APIS
+        .iter()
+        .map(|(api, base)| {
+            let url = format!("http://127.0.0.1:{}{base}", llama.port);
+            let fields = format!("api: {api}, model: smollm2, body: {{ temperature: 0, ignore_eos: true }}");
+            (
+                format!("  - {{ name: {api}, url: '{url}', {fields} }}\n"),
+                format!("  - {{ name: {api}, targets: [{api}] }}\n"),
+            )
+        })
+        .unzip();
+    let prompt = format!("prompt: {{ turns: ['{question}', 'And why?'] }}, max_tokens: 12");
+    let text = format!(
+        "targets:\n{}defaults: {{ {prompt} }}\nprobes:\n{}",
+        targets.concat(),
+        probes.concat()
+    );
+    fs::write(&file, text).unwrap();
+    let config = format!("--config.file={}", file.display());
+    for (api, _) in APIS {
+        let cached = || llama.metrics().count("llamacpp:prompt_tokens_cached_total", &[]);
+        let before = cached();
+        let burst = once(&config, api, 0);
+        let found = serde_json::json!({ "hit": 1, "miss": 1 });
+        assert_eq!(burst["found_in_cache"], found, "{api}: {burst}");
+        let (cached, answer) = (cached() - before, burst["output_tokens"].as_u64().unwrap());
+        println!("{api}: {cached} cached, answers of {answer} tokens");
+        assert!(cached > 100, "{api}: {cached}");
+    }
+}
+
+/// On a machine that also does the serving, nobody knows how many users it bears; but what is said of it fits together.
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_capacity_lies_where_the_curve_says() {
+    for slots in [1, 4] {
+        let llama = Llama::start(0, slots);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("probes.yaml");
+        let config = format!("--config.file={}", file.display());
+        let once = |slo: &str, args: &[&str]| {
+            let probe = format!(
+                "{{ name: some, max_tokens: 24, warmup: 1, settle: 100ms, slo: {{ {slo}, objective: 90% }} }}"
+            );
+            let target = format!(
+                "{{ name: llama, url: 'http://127.0.0.1:{}/v1', api: openai_chat, model: smollm2, body: {{ ignore_eos: true }} }}",
+                llama.port
+            );
+            let text =
+                format!("targets: [{target}]\ndefaults: {{ prompt: {{ tokens: 24 }} }}\nprobes: [{probe}]\n");
+            fs::write(&file, text).unwrap();
+            let output = process::run(&[&["once", "--output=json", &config], args].concat());
+            let reports: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+                panic!("{error}: {}", String::from_utf8_lossy(&output.stderr));
+            });
+            (output.status.code(), reports[0].clone())
+        };
+        let (_, alone) = once("ttft: 1m", &[]);
+        // Several times what one user waits, so that one is borne and thirty-two that wait for one another are not.
+        let limit = (alone["request_duration"]["p50"].as_f64().unwrap() * 3000.0).ceil();
+        let args = ["--find-capacity", "--capacity.max=32", "--capacity.requests=300"];
+        let (code, found) = once(&format!("ttft: {limit}ms"), &args);
+        assert_eq!(code, Some(0), "{found}");
+        let ended = found["ended"].as_str().unwrap();
+        assert!(["found", "at_least", "requests"].contains(&ended), "{found}");
+        assert!(found["requests"].as_u64().unwrap() <= 300, "{found}");
+        let users = |value: &serde_json::Value| value["concurrency"].as_u64();
+        let meets = users(&found["meets"]).unwrap();
+        let misses = users(&found["misses"]).unwrap_or(u64::MAX);
+        assert!(meets < misses, "{found}");
+        for point in found["curve"].as_array().unwrap() {
+            let load = users(point).unwrap();
+            match point["met"].as_bool() {
+                Some(true) => assert!(load <= meets, "{found}"),
+                Some(false) => {
+                    assert!(load >= misses, "{found}");
+                    assert!(point["good"].as_u64() < point["judged"].as_u64(), "{found}");
+                }
+                None => assert_eq!(ended, "requests", "{found}"),
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs llama.cpp: run tests/run.sh"]
+fn real_prompts_are_as_long_as_they_are_to_be() {
+    let llama = Llama::start(0, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    let port = llama.port;
+    let config = format!(
+        "
+targets:
+  - {{ name: llama, url: 'http://127.0.0.1:{port}/v1', api: openai_chat, model: smollm2 }}
+probes:
+  - {{ name: made-up, requests: 4, prompt: {{ tokens: 300 }}, max_tokens: 4 }}
+"
+    );
+    fs::write(&file, config).unwrap();
+    let once = process::run(&[
+        "once",
+        "--output=json",
+        &format!("--config.file={}", file.display()),
+    ]);
+    let reports: serde_json::Value = serde_json::from_slice(&once.stdout).unwrap();
+    let lengths = &reports[0]["prompt_lengths"];
+    assert_eq!(lengths["asked"], serde_json::json!({ "min": 300, "max": 300 }));
+    for end in ["min", "max"] {
+        let counted = lengths["counted"][end].as_u64().unwrap();
+        assert!((294..=306).contains(&counted), "{lengths}");
     }
 }

@@ -29,7 +29,7 @@ use llm_probe_exporter::{
         secret::Secret,
     },
     load::Volume,
-    outcome::{Failure, Invalid, Outcome},
+    outcome::{Failure, Invalid, Outcome, Skip},
     recording::{Recorded, Recorder, Replay, Requests, replay},
     request::Endpoint,
     summary::Judged,
@@ -299,13 +299,13 @@ mod judged_as_it_was {
         let folder = tempfile::tempdir().unwrap();
         let recorder = Recorder::create(&folder.path().join("file"), Instant::now()).unwrap();
         let burst = kept(target(server.address), PATIENT, step(1, Volume::Requests(1)));
-        let (series, cancel) = (burst.series.clone(), burst.brake.token().clone());
+        let (series, brake) = (burst.series.clone(), Arc::clone(&burst.brake));
         let aborting = async {
             server
                 .sees(|served| served.first().is_some_and(|first| first.writes.len() == 3))
                 .await;
             sleep(ms(50)).await;
-            cancel.cancel();
+            brake.pull(Skip::Drain);
         };
         let ((live, _), ()) = tokio::join!(fire(burst), aborting);
         assert_eq!(live[0].record.outcome, Outcome::Invalid(Invalid::Cancelled));

@@ -24,7 +24,7 @@ fn simulator() -> Simulator {
 fn config(simulator: &Simulator, probes: &str) -> String {
     format!(
         "targets: [{{ name: target, url: 'http://{}/v1', api: openai_chat, model: simulated, share: true }}]\n\
-         defaults: {{ prompt: {{ tokens: 8 }}, max_tokens: 4, every: 200ms }}\nprobes:\n{probes}",
+         defaults: {{ prompt: {{ text: Say something }}, max_tokens: 4, every: 200ms }}\nprobes:\n{probes}",
         simulator.address
     )
 }
@@ -168,6 +168,10 @@ fn a_bad_configuration_changes_nothing_and_is_told() {
         (
             &*format!("global: {{ labels: [team] }}\n{good}"),
             "restart the exporter",
+        ),
+        (
+            &*format!("metrics: {{ native_histograms: true }}\n{good}"),
+            "`metrics` has changed",
         ),
         (
             &*good

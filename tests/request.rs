@@ -648,7 +648,7 @@ mod exactly_one_record {
             assert_eq!(in_flight.load(std::sync::atomic::Ordering::Relaxed), 0);
             support::engine::assert_sound(&record);
             match ended {
-                Ok(outcome) => assert_eq!((record.outcome, outcome), (Outcome::Ok, Outcome::Ok)),
+                Ok((outcome, _)) => assert_eq!((record.outcome, outcome), (Outcome::Ok, Outcome::Ok)),
                 Err(_) => assert_eq!(record.outcome, Outcome::Invalid(Invalid::Cancelled)),
             }
             let line = &record.timeline;

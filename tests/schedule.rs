@@ -34,7 +34,7 @@ fn quick() -> Settings {
 fn config(address: SocketAddr, target: &str, probes: &str) -> String {
     format!(
         "targets: [{{ name: target, url: 'http://{address}/v1', api: openai_chat, model: simulated{target} }}]\n\
-         defaults: {{ prompt: {{ tokens: 8 }} }}\nprobes:\n{probes}"
+         defaults: {{ prompt: {{ text: Say something }} }}\nprobes:\n{probes}"
     )
 }
 
@@ -327,7 +327,7 @@ global: {{ max_in_flight: 4 }}
 targets:
   - {{ name: one, url: 'http://{address}/v1', api: openai_chat, model: simulated }}
   - {{ name: two, url: 'http://{address}/v1', api: openai_chat, model: simulated }}
-defaults: {{ prompt: {{ tokens: 8 }} }}
+defaults: {{ prompt: {{ text: Say something }} }}
 probes:
   - {{ name: hog, targets: [one], every: 1500ms, concurrency: 4, max_tokens: 600 }}
   - {{ name: quick, targets: [two], every: 200ms, jitter: 50%, max_tokens: 5 }}

@@ -14,9 +14,9 @@ use std::{
 };
 
 use llm_probe_exporter::{
-    client::Client,
+    client::{Client, Scraper},
     config::{
-        plan::{Connection, HttpVersion, Login, Pem, Proxy, Reach, Target, Tls, TlsVersion},
+        plan::{Busy, Connection, HttpVersion, Login, Pem, Proxy, Reach, Target, Tls, TlsVersion},
         secret::Secret,
     },
     outcome::{Failure, Outcome},
@@ -216,6 +216,28 @@ mod trust {
             hosts,
             [format!("localhost:{}", address.port()), address.to_string()]
         );
+    }
+
+    /// A server's own metrics are where its requests go.
+    #[tokio::test]
+    async fn a_name_other_than_the_hosts_where_the_server_says_that_it_is_busy() {
+        let (authority, said) = (Authority::new(), "requests 3\n");
+        let server = Server::playing(Script::plain("200 OK", "text/plain", said));
+        let config = authority.issue(&["llm.internal"]).server(BOTH, &[], None);
+        let (address, handshakes) = fronts::tls(server.address, config).await;
+        let mut target = https(address, &authority);
+        target.reach.tls.server_name = Some("llm.internal".into());
+        let busy = Busy {
+            url: target.url.join("/metrics").unwrap(),
+            skip_when: Vec::new(),
+            abort_when: Vec::new(),
+            timeout: PATIENT.connect,
+        };
+        let scraper = Scraper::new(&busy, &target, USER_AGENT, &Handle::current()).unwrap();
+        assert_eq!(scraper.scrape().await.as_deref(), Ok(said));
+        assert_eq!(handshakes.only().server_name.as_deref(), Some("llm.internal"));
+        let host = format!("localhost:{}", address.port());
+        assert_eq!(server.served()[0].header("host"), Some(host.as_str()));
     }
 
     #[tokio::test]

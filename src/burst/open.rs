@@ -1,189 +1,182 @@
-//! Open loops: each request starts when it is due, whatever became of those before it, and waits singly for a place.
+//! Open loops: each request starts when it is due, whatever became of those before it, or waits for a place.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, VecDeque},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
-    time::{Instant, sleep_until, timeout_at},
+    task::JoinSet,
+    time::{Instant, sleep_until},
 };
 
-use super::{Burst, Places, Shared, body};
+use super::{Burst, Ready, Shared, begun};
 use crate::{
-    load::{Arrival, Load, Offsets, Volume},
+    load::{Arrival, Load, Offsets},
     outcome::Skip,
     record::Record,
 };
 
-/// Requests that were never sent, by reason.
+/// After a stop of this process a heap of requests is due at once, and nobody waited for them. No more of them start
+/// than come due in this time, or one.
+const HEAP: Duration = Duration::from_secs(1);
+
+/// Requests that were never sent although the burst went on, by reason.
 #[derive(Default)]
 pub(super) struct Unsent(Mutex<BTreeMap<Skip, u64>>);
 
 impl Unsent {
-    pub(super) fn add(&self, reason: Skip, requests: u64) {
-        if requests > 0 {
-            *self.lock().entry(reason).or_default() += requests;
-        }
+    fn add(&self, reason: Skip) {
+        *self.lock().entry(reason).or_default() += 1;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Skip, u64>> {
+    pub(super) fn so_far(&self) -> BTreeMap<Skip, u64> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Skip, u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is still to be sent of an open loop. Only the next request is prepared, so that a long burst takes no more
-/// memory than a short one.
-pub(super) struct Upcoming {
-    offsets: Offsets,
-    places: Arc<Semaphore>,
-    number: u32,
-    intended: Instant,
-    body: Bytes,
+impl Burst {
+    /// When the requests of an open loop start; `None` in a closed loop.
+    pub(super) fn offsets(&self) -> Option<Offsets> {
+        let step = &self.series.step;
+        match (step.load, step.arrival) {
+            (Load::Rate(rate), Arrival::Rate(process)) => {
+                Some(Offsets::new(rate, process, fastrand::Rng::new()))
+            }
+            _ => None,
+        }
+    }
 }
 
-impl Upcoming {
-    /// `None` in a closed loop.
-    pub(super) fn of(burst: &Burst, shared: &Shared) -> Option<Self> {
-        let step = &burst.series.step;
-        let (Load::Rate(rate), Arrival::Rate(process)) = (step.load, step.arrival) else {
-            return None;
+/// A request that has not begun: its number, and when it is intended to start.
+type Upcoming = (u32, Instant);
+
+/// The requests of an open loop that have not begun. They are instants until they have a place, so that many of them
+/// take little memory.
+struct Queue<'a> {
+    shared: &'a Shared,
+    offsets: Offsets,
+    /// The first that is not due yet.
+    next: Option<Upcoming>,
+    /// Those that are due, in this order.
+    waiting: VecDeque<Upcoming>,
+    /// So late is too late.
+    heap: Duration,
+}
+
+impl<'a> Queue<'a> {
+    fn of(shared: &'a Shared, offsets: Offsets) -> Self {
+        let mut queue = Self {
+            shared,
+            heap: HEAP.max(offsets.mean_gap()),
+            offsets,
+            next: None,
+            waiting: VecDeque::new(),
         };
-        let offsets = Offsets::new(rate, process, fastrand::Rng::new());
-        Self::after(0, offsets, Arc::clone(&burst.places), shared)
+        queue.next = queue.request(0);
+        queue
     }
 
     /// The request of this number, if there is one.
-    fn after(number: u32, mut offsets: Offsets, places: Arc<Semaphore>, shared: &Shared) -> Option<Self> {
-        let offset = offsets.next()?;
-        let intended = shared.begun.checked_add(offset)?;
-        shared.volume.allows(number, offset).then(|| Self {
-            offsets,
-            places,
-            number,
-            intended,
-            body: body(
-                &shared.series,
-                &shared.endpoint,
-                shared.asked_before + u64::from(number),
-            ),
-        })
+    fn request(&mut self, number: u32) -> Option<Upcoming> {
+        let offset = self.offsets.next()?;
+        let intended = self.shared.begun.checked_add(offset)?;
+        self.shared
+            .volume
+            .allows(number, offset)
+            .then_some((number, intended))
     }
 
-    /// Waits until the next request is due; for ever where there is none.
-    pub(super) async fn due(upcoming: Option<&Self>) {
-        match upcoming {
-            Some(next) => sleep_until(next.intended).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// How many requests are not due yet.
-    pub(super) fn left(self, volume: Volume) -> u64 {
-        let begun = self.number;
-        match volume {
-            Volume::Requests(requests) => requests.saturating_sub(begun).into(),
-            Volume::Lasting(_) => {
-                let later = (begun + 1..).zip(self.offsets);
-                1 + later
-                    .take_while(|(number, offset)| volume.allows(*number, *offset))
-                    .count() as u64
+    /// It is `now`: requests come due, and those that wait for longer than a user would for a first token give up.
+    /// When to look again; `None`: all have begun or never will.
+    fn pass(&mut self, now: Instant) -> Option<Instant> {
+        while let Some((number, intended)) = self.next
+            && intended <= now
+        {
+            if now - intended > self.heap {
+                self.shared.unsent.add(Skip::Late);
+            } else {
+                self.waiting.push_back((number, intended));
             }
+            self.next = self.request(number + 1);
         }
-    }
-}
-
-impl Places {
-    /// Starts the request that is due, and prepares the next one.
-    pub(super) fn start_due(&mut self) {
-        let (Some(due), Some(deliver)) = (self.upcoming.take(), self.deliver.clone()) else {
-            return;
-        };
-        let Upcoming {
-            offsets,
-            places,
-            number,
-            intended,
-            body,
-        } = due;
-        let place = Arc::clone(&places);
-        let asking = Arc::clone(&self.shared).ask_once((number, intended, body), place, deliver);
-        self.tasks.spawn(asking);
-        self.upcoming = Upcoming::after(number + 1, offsets, places, &self.shared);
+        let patience = self.shared.series.probe.timeouts.first_token;
+        while self
+            .waiting
+            .pop_front_if(|(_, intended)| *intended + patience <= now)
+            .is_some()
+        {
+            self.shared.unsent.add(Skip::InFlight);
+        }
+        let gives_up = self.waiting.front().map(|(_, intended)| *intended + patience);
+        let comes_due = self.next.map(|(_, intended)| intended);
+        gives_up.into_iter().chain(comes_due).min()
     }
 
-    /// Nothing is under way, and the next request is not due yet.
-    pub(super) fn waits_for_the_next(&self) -> bool {
-        self.upcoming.is_some() && self.tasks.is_empty()
-    }
-
-    /// What was never sent, by reason.
-    pub(super) async fn unsent(&mut self) -> BTreeMap<Skip, u64> {
-        // Those that an abort ends count themselves when they are gone.
-        while self.tasks.join_next().await.is_some() {}
-        self.shared.unsent.lock().clone()
+    /// There is a place.
+    fn pop(&mut self) -> Option<Upcoming> {
+        let first = self.waiting.pop_front();
+        let is_last = self.next.is_none() && self.waiting.is_empty();
+        self.shared.all_begun.store(is_last, Ordering::Relaxed);
+        first
     }
 }
 
 impl Shared {
-    pub(super) fn is_open(&self) -> bool {
-        matches!(self.series.step.load, Load::Rate(_))
-    }
-
-    /// One request of an open loop. It waits for its place no longer than a user would for a first token.
-    fn ask_once(
+    /// Starts the requests of an open loop, and lasts until all of them have ended.
+    pub(super) async fn keep_starting(
         self: Arc<Self>,
-        (number, intended, body): (u32, Instant, Bytes),
+        offsets: Offsets,
         places: Arc<Semaphore>,
         deliver: UnboundedSender<Record>,
-    ) -> impl Future<Output = ()> + Send {
-        // Not in the future's own code, which runs only when it is polled.
-        let mut waiting = Waiting {
-            shared: self,
-            ends_as: Some(Skip::Drain),
-        };
-        async move {
-            let until = intended + waiting.shared.series.probe.timeouts.first_token;
-            let Some(_place) = waiting.place(places, until).await else {
-                return;
-            };
-            let shared = &waiting.shared;
-            let request = shared.request(number, intended, body);
-            request.run(&shared.endpoint, deliver).await;
+    ) {
+        let mut queue = Queue::of(&self, offsets);
+        let mut requests = JoinSet::new();
+        // However many are due, one at a time waits in the line in which bursts of other probes wait, too.
+        let line_up = || Arc::clone(&places).acquire_owned();
+        let mut place = pin!(line_up());
+        while let Some(look_again) = queue.pass(Instant::now()) {
+            if self.brake.is_eased() {
+                break;
+            }
+            if queue.waiting.is_empty() {
+                place.set(line_up());
+            }
+            tokio::select! {
+                biased;
+                () = self.brake.pulled() => return,
+                found = &mut place, if !queue.waiting.is_empty() => {
+                    place.set(line_up());
+                    // The semaphore is never closed.
+                    if let (Ok(found), Some(due)) = (found, queue.pop()) {
+                        requests.spawn(Arc::clone(&self).ask_once(due, found, deliver.clone()));
+                    }
+                }
+                () = sleep_until(look_again) => {}
+                // Also one that panicked: it cost one request.
+                Some(_) = requests.join_next() => {}
+            }
         }
+        self.all_begun.store(true, Ordering::Relaxed);
+        while requests.join_next().await.is_some() {}
     }
-}
 
-/// A request that waits for its place. One that gets none was never sent.
-struct Waiting {
-    shared: Arc<Shared>,
-    /// Why it was not sent, if it ends now; `None` once it has its place.
-    ends_as: Option<Skip>,
-}
-
-impl Waiting {
-    async fn place(&mut self, places: Arc<Semaphore>, until: Instant) -> Option<OwnedSemaphorePermit> {
-        // After a stop of this process there would be a heap of them, and nobody waited.
-        if Instant::now() > until {
-            self.ends_as = Some(Skip::Late);
-            return None;
-        }
-        // The semaphore is never closed.
-        let place = timeout_at(until, places.acquire_owned())
-            .await
-            .ok()
-            .and_then(Result::ok);
-        self.ends_as = place.is_none().then_some(Skip::InFlight);
-        place
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if let Some(reason) = self.ends_as {
-            self.shared.unsent.add(reason, 1);
-        }
+    async fn ask_once(
+        self: Arc<Self>,
+        (number, intended): Upcoming,
+        _place: OwnedSemaphorePermit,
+        deliver: UnboundedSender<Record>,
+    ) {
+        let conversation = begun(&self.series, self.asked_before, number, &self.fit);
+        let ready = Ready::new(number, conversation, &self.series, &self.endpoint);
+        let request = self.request(&ready, intended);
+        request.run(&self.endpoint, deliver).await;
     }
 }

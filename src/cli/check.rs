@@ -73,20 +73,17 @@ impl Cost {
         if let (Volume::Lasting(_), Load::Users(_)) = (step.volume, step.load) {
             return None;
         }
-        let requests =
-            (step.planned_requests() + u64::from(probe.warmup)) as f64 * probe.bursts_per_second(unix_now());
+        let requests = probe.requests_of(step) as f64 * probe.bursts_per_second(unix_now());
         let output_tokens = requests * probe.max_tokens.0 as f64;
         let input_tokens = match probe.prompt.source {
             Source::Synthetic(length) => Some(requests * length.mean()),
-            Source::Text(_) | Source::Lines(_) => None,
+            Source::Written(_) => None,
         };
         let dollars = series
             .target
             .price
             .zip(input_tokens)
-            .map(|(price, input_tokens)| {
-                (input_tokens * price.input_per_million + output_tokens * price.output_per_million) / 1e6
-            });
+            .map(|(price, input_tokens)| price.of(input_tokens, output_tokens));
         Some(Self {
             requests,
             output_tokens,
@@ -123,7 +120,11 @@ fn table(plan: &Plan) -> Table {
         table.add_row([
             series.probe.name.to_string(),
             series.target.name.to_string(),
-            series.step.load.to_string(),
+            if probe.capacity.is_some() {
+                format!("up to {}", series.step.load)
+            } else {
+                series.step.load.to_string()
+            },
             every,
             format!("{:.0}", HOUR * probe.bursts_per_second(unix_now())),
             count(cost.as_ref().map(|cost| cost.requests * HOUR)),
@@ -148,7 +149,8 @@ fn totals(plan: &Plan, series: usize, samples: usize) -> String {
         } else {
             "at most"
         };
-        (bound, parts.into_iter().flatten().sum::<f64>())
+        // The sum of nothing is -0.
+        (bound, parts.into_iter().flatten().sum::<f64>() + 0.0)
     };
     let bursts: f64 = plan
         .series()
@@ -179,7 +181,7 @@ fn totals(plan: &Plan, series: usize, samples: usize) -> String {
 }
 
 /// Where bursts do not fit: into the interval of their probe, or beside those of others that take turns at a
-/// target. A burst is taken to last as long as it may while it just meets its objectives; parts that nobody
+/// target, or under `max_in_flight`. A burst is taken to last as long as it may while it just meets its objectives; parts that nobody
 /// knows count as nothing.
 fn misfits(plan: &Plan) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -191,6 +193,19 @@ fn misfits(plan: &Plan) -> Vec<String> {
                 probe.name,
                 Seconds::new(round),
                 Seconds::new(every),
+            ));
+        }
+    }
+    for probe in plan.probes() {
+        let patience = probe.timeouts.first_token;
+        let most = plan.global().max_in_flight;
+        let heaviest = probe.steps.iter().filter_map(|step| step.load.rate()).max();
+        let waiting = heaviest.map(|rate| (rate, rate.requests_within(patience)));
+        if let Some((rate, waiting)) = waiting.filter(|(_, waiting)| *waiting > u64::from(most)) {
+            warnings.push(format!(
+                "probe `{}`: at {rate} requests a second, {waiting} wait for their first tokens where the endpoint hangs (timeouts.first_token is {}), more than the {most} of max_in_flight: some will not be sent (in_flight), and other probes wait meanwhile; lower the rate or the timeout, or raise max_in_flight",
+                probe.name,
+                humantime::format_duration(patience),
             ));
         }
     }
@@ -216,6 +231,10 @@ fn misfits(plan: &Plan) -> Vec<String> {
 
 /// Seconds that a round of a probe takes when it just meets its objectives.
 fn round_at_least(probe: &Probe) -> f64 {
+    if probe.capacity.is_some() {
+        // It may end with the lowest load.
+        return 0.0;
+    }
     let steps = probe.steps.iter().map(|step| {
         let slo = &step.slo;
         let tokens = u32::try_from(probe.max_tokens.0).unwrap_or(u32::MAX);

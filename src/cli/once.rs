@@ -1,4 +1,6 @@
-//! `once`: the probes, now, as a table; or a recording of them.
+//! `once`: the probes, now, as a table; or a search for their capacity; or a recording of them.
+
+mod told;
 
 use std::{
     io::{self, IsTerminal},
@@ -13,6 +15,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
+use self::told::Told;
 use super::{
     CliError, ConfigArgs, print,
     replay::replayed,
@@ -20,10 +23,10 @@ use super::{
 };
 use crate::{
     board::{log_request, log_skip},
-    config::plan::Plan,
+    config::plan::{Plan, Wished},
     outcome::Skip,
     recording::Recorder,
-    report::Report,
+    report::{Report, SearchReport},
     runner::{Event, What},
     runtime::Runtimes,
     supervisor::{Shared, Supervisor},
@@ -45,6 +48,9 @@ Examples:
   # For scripts
   llm-probe-exporter once --output=json | jq '.[].goodput'
 
+  # How many users does it bear? Doubles them until goodput misses the objective, then halves the distance
+  llm-probe-exporter once --find-capacity --capacity.max=32 --capacity.requests=300 fifty-users
+
   # Each response byte for byte in a file, then decoded and judged again:
   # no network, no configuration
   llm-probe-exporter once --record=odd.jsonl
@@ -54,7 +60,7 @@ Examples:
   sed -n '1p;7p' odd.jsonl > case.jsonl
 
 Exit codes:
-  0 every objective met   3 goodput below an objective
+  0 every objective met   3 goodput below an objective; of a search: even at the lowest load
   1 failed at run time    2 bad usage or configuration")]
 pub(super) struct OnceArgs {
     #[command(flatten)]
@@ -82,13 +88,31 @@ pub(super) struct OnceArgs {
     /// With --replay: judge by the objectives of the configuration instead.
     #[arg(long, requires = "replay")]
     rejudge: bool,
+
+    /// Search for the highest load at which goodput meets the objective: users, from one on, or a rate, from that of a
+    /// probe with `arrival: rate` on. The probe needs an `slo`. No load is more than twice one that met it; a search is
+    /// over at once when the endpoint sheds load. What is left out below is as the probe's `capacity` says.
+    #[arg(long, conflicts_with_all = ["replay", "record"])]
+    find_capacity: bool,
+
+    /// The highest load that is tried: users [default: 64], or requests a second [default: 64 times the first]
+    #[arg(long = "capacity.max", value_name = "N", requires = "find_capacity")]
+    capacity_max: Option<f64>,
+
+    /// Most requests in all [default: 500]
+    #[arg(long = "capacity.requests", value_name = "N", requires = "find_capacity")]
+    capacity_requests: Option<u32>,
+
+    /// Most bursts of a load, more than half of which are to meet the objective [default: 3]
+    #[arg(long = "capacity.repeats", value_name = "N", requires = "find_capacity")]
+    capacity_repeats: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// A table per burst.
+    /// A table per burst, or search.
     Table,
-    /// One JSON array with an object per burst; durations in seconds.
+    /// One JSON array with an object per burst, or search; durations in seconds.
     Json,
 }
 
@@ -104,17 +128,39 @@ impl OnceArgs {
                 print(&format!("{}\n", report.text()))?;
             }
         }
-        self.print_json(&reports)?;
-        verdict(&reports, reports.len())
+        let told: Vec<_> = reports.into_iter().map(Told::from).collect();
+        self.print_json(&told)?;
+        verdict(&told, told.len())
+    }
+
+    /// The plan of what is to be run.
+    fn plan(&self) -> Result<Plan, CliError> {
+        let usage = |what: String| CliError::usage(anyhow!("{what}"));
+        let plan = self.config.load()?.only(&self.probes).map_err(usage)?;
+        let wished = Wished {
+            max: self.capacity_max,
+            requests: self.capacity_requests,
+            repeats: self.capacity_repeats,
+            resolution: None,
+        };
+        let plan = if self.find_capacity {
+            plan.searching(wished).map_err(usage)?
+        } else {
+            plan
+        };
+        let searches = plan.probes().iter().find(|probe| probe.capacity.is_some());
+        if let (Some(_), Some(probe)) = (&self.record, searches) {
+            return Err(usage(format!(
+                "probe `{}` searches for the capacity, which cannot be recorded; name other probes",
+                probe.name
+            )));
+        }
+        Ok(plan)
     }
 
     /// Runs the probes.
     fn measured(&self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
-        let plan = self
-            .config
-            .load()?
-            .only(&self.probes)
-            .map_err(|unknown| CliError::usage(anyhow!("{unknown}")))?;
+        let plan = self.plan()?;
         let (mut shared, told) = Shared::new(&plan, runtimes.service.handle());
         shared.recording = self.record.as_ref().map(|_| Room::default());
         let (lag, metrics) = (shared.lag.clone(), shared.metrics.clone());
@@ -151,7 +197,7 @@ impl OnceArgs {
         verdict(&reports, plan.series().count() - left_out)
     }
 
-    fn print_json(&self, reports: &[Report]) -> Result<(), CliError> {
+    fn print_json(&self, reports: &[Told]) -> Result<(), CliError> {
         if self.output == Output::Json {
             let json = serde_json::to_string_pretty(reports).map_err(anyhow::Error::from)?;
             print(&(json + "\n"))?;
@@ -161,8 +207,8 @@ impl OnceArgs {
 }
 
 /// The exit code, where all bursts that were planned count.
-fn verdict(reports: &[Report], planned: usize) -> Result<ExitCode, CliError> {
-    let sound = reports.iter().filter(|report| report.is_sound()).count();
+fn verdict(reports: &[Told], planned: usize) -> Result<ExitCode, CliError> {
+    let sound = reports.iter().filter(|told| told.is_sound()).count();
     if sound < planned {
         return Err(anyhow!(
             "no verdict: {} of {planned} bursts did not run, were cut short, or had requests that failed by our own doing",
@@ -170,7 +216,7 @@ fn verdict(reports: &[Report], planned: usize) -> Result<ExitCode, CliError> {
         )
         .into());
     }
-    let met = reports.iter().all(Report::objective_met);
+    let met = reports.iter().all(Told::objective_met);
     Ok(if met {
         ExitCode::SUCCESS
     } else {
@@ -184,7 +230,7 @@ async fn collect(
     progress: ProgressBar,
     output: Output,
     recorder: Option<Recorder>,
-) -> Result<(Vec<Report>, usize, Option<Recorder>), CliError> {
+) -> Result<(Vec<Told>, usize, Option<Recorder>), CliError> {
     let (mut reports, mut left_out) = (Vec::new(), 0);
     while let Some(Event { watched, what }) = told.recv().await {
         match what {
@@ -204,7 +250,18 @@ async fn collect(
                 if output == Output::Table {
                     progress.suspend(|| print(&format!("{}\n", report.text())))?;
                 }
-                reports.push(report);
+                reports.push(report.into());
+            }
+            What::Tries(load) => {
+                let key = watched.series.key();
+                progress.set_message(format!("{} at {}, tries {load}", key.probe, key.target));
+            }
+            What::Searched(capacity, _) => {
+                let report = SearchReport::new(&watched.series, capacity);
+                if output == Output::Table {
+                    progress.suspend(|| print(&format!("{}\n", report.text())))?;
+                }
+                reports.push(report.into());
             }
             What::Skipped(skip, bursts) => {
                 log_skip(&watched, skip, bursts);
@@ -230,7 +287,7 @@ async fn collect(
 fn progress(plan: &Plan) -> ProgressBar {
     let requests = plan
         .series()
-        .map(|series| series.planned_requests() + u64::from(series.probe.warmup))
+        .map(|series| series.probe.requests_of(&series.step))
         .sum();
     let target = if io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()

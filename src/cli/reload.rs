@@ -12,11 +12,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{CliError, ConfigArgs, LimitArgs, serve::Exporter};
+use super::{
+    CliError, ConfigArgs, LimitArgs,
+    serve::{Exporter, fits},
+};
 use crate::{
     clock::unix_now,
-    config::plan::Plan,
+    config::plan::{Exposition, Plan},
     reload::{Answer, Order},
+    rhythm::Replica,
     runner::Watched,
     supervisor::{Changes, Shared, Supervisor},
 };
@@ -29,8 +33,11 @@ const LEAVING: Duration = Duration::from_secs(1);
 pub(super) struct Source {
     pub(super) config: ConfigArgs,
     pub(super) limit: LimitArgs,
+    pub(super) replica: Replica,
     /// The labels of every series, which hold until the end of the process.
     pub(super) labels: Vec<String>,
+    /// So does this.
+    pub(super) exposition: Exposition,
 }
 
 impl Source {
@@ -42,6 +49,12 @@ impl Source {
                 "`global.labels` has changed, which the series that are counted cannot follow; restart the exporter"
             )));
         }
+        if plan.global().exposition != self.exposition {
+            return Err(CliError::usage(anyhow!(
+                "`metrics` has changed, which the histograms that are counted cannot follow; restart the exporter"
+            )));
+        }
+        fits(&plan, self.replica)?;
         // Sets it up aside: what is wrong with certificates and keys, and how much it would export.
         let (shared, _) = Shared::new(&plan, blocking);
         let metrics = shared.metrics.clone();

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     baseline::Baselines,
     board::Board,
+    calibration::Calibrations,
     clock::unix_now,
     config::plan::Plan,
     lag::Lag,
@@ -50,6 +51,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 pub(super) const NOT_KEPT: &str =
     "budgets are kept in memory only, so that a restart resets them: name a directory with --storage.path";
 
+/// A file system that does not take the state in this time does not hold up the end.
+const LAST_SAVE: Duration = Duration::from_secs(5);
+
 /// How long running bursts may go on at the end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -61,8 +65,8 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     limit: LimitArgs,
 
-    /// A directory, which is there, for what is to survive restarts: what was used of budgets, and the
-    /// baselines that were learned.
+    /// A directory, which is there and nobody else's, for what is to survive restarts: what was used of budgets, and the
+    /// baselines and lengths of words that were learned.
     #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
     storage: Option<PathBuf>,
 
@@ -129,6 +133,7 @@ impl ServeArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let replica = self.replica()?;
         let plan = self.config.load()?;
+        fits(&plan, replica)?;
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
@@ -141,7 +146,9 @@ impl ServeArgs {
         }
         let file = self.config.config_file.clone();
         let source = Source {
+            replica,
             labels: plan.global().labels.clone(),
+            exposition: plan.global().exposition.clone(),
             config: self.config,
             limit: self.limit,
         };
@@ -161,6 +168,14 @@ impl ServeArgs {
     }
 }
 
+/// Whether the bursts of the plan fit what this replica may use of their budgets.
+pub(super) fn fits(plan: &Plan, replica: Replica) -> Result<(), CliError> {
+    match plan.misfit(replica.total()) {
+        Some(misfit) => Err(CliError::usage(anyhow!("{misfit}"))),
+        None => Ok(()),
+    }
+}
+
 /// When the schedule is armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arming {
@@ -175,6 +190,7 @@ pub(super) struct Exporter {
     pub(super) supervisor: Supervisor,
     pub(super) metrics: Metrics,
     baselines: Baselines,
+    calibrations: Calibrations,
     pub(super) board: Board,
     lag: Lag,
     pause: PauseSwitch,
@@ -200,6 +216,7 @@ impl Exporter {
         shared.replica = replica;
         shared.pause = pause;
         let (metrics, baselines) = (shared.metrics.clone(), shared.baselines.clone());
+        let calibrations = shared.calibrations.clone();
         let (lag, pause) = (shared.lag.clone(), shared.pause.clone());
         let supervisor = Supervisor::new(plan, shared)?;
         metrics.config_loaded(unix_now());
@@ -210,6 +227,7 @@ impl Exporter {
             supervisor,
             metrics,
             baselines,
+            calibrations,
             board,
             lag,
             pause,
@@ -227,6 +245,11 @@ impl Exporter {
         let (storage, state) = opened.map_err(CliError::usage)?;
         self.supervisor.protection().borrow().restore(&state.budgets);
         self.baselines.restore(&state.baselines, unix_now());
+        for watched in self.supervisor.watched() {
+            let baseline = self.baselines.of(&watched.series.lasting_name());
+            watched.metrics.usual(&baseline);
+        }
+        self.calibrations.restore(&state.calibrations, unix_now());
         self.storage = Some((storage, state));
         Ok(())
     }
@@ -268,6 +291,7 @@ impl Exporter {
                 state,
                 self.supervisor.protection(),
                 self.baselines.clone(),
+                self.calibrations.clone(),
                 drained.clone(),
             ))
         });
@@ -309,10 +333,14 @@ impl Exporter {
         tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
         self.supervisor.drain(GRACE).await;
         drained.cancel();
-        if let Some(keeping) = keeping
-            && let Err(error) = keeping.await
-        {
-            tracing::error!(%error, "what was used last is not kept");
+        if let Some(keeping) = keeping {
+            match timeout(LAST_SAVE, keeping).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "what was used last is not kept"),
+                Err(_) => tracing::error!(
+                    "what was used last is not kept: the file system of --storage.path does not answer"
+                ),
+            }
         }
         // Nobody tells anything any more: what was told last is written down before the end.
         drop(self.supervisor);
@@ -336,16 +364,18 @@ async fn keep(
     mut state: State,
     mut in_force: watch::Receiver<Protection>,
     baselines: Baselines,
+    calibrations: Calibrations,
     drained: CancellationToken,
 ) {
     let mut failing = false;
     loop {
         let is_last = timeout(SAVE_EVERY, drained.cancelled()).await.is_ok();
         let protection = in_force.borrow_and_update().clone();
-        let spent = protection.has_changed();
-        if baselines.have_changed() || spent || failing {
+        let (spent, calibrated) = (protection.has_changed(), calibrations.have_changed());
+        if baselines.have_changed() || spent || calibrated || failing {
             state.budgets = protection.kept();
             state.baselines = baselines.kept();
+            state.calibrations = calibrations.kept();
             let (storage, state) = (storage.clone(), state.clone());
             let saved = tokio::task::spawn_blocking(move || storage.save(&state)).await;
             match saved.map_err(io::Error::other).flatten() {

@@ -2,12 +2,14 @@
 //!
 //! It never retries, follows no redirect, asks no proxy of the environment, and never decompresses.
 
+mod counting;
 mod error;
 mod phases;
 mod redaction;
 mod resolver;
 mod scrape;
 mod tls;
+mod whole;
 
 use std::{
     convert::Infallible,
@@ -26,6 +28,7 @@ use http::{
 use http_body::{Frame, SizeHint};
 use hyper_util::client::legacy::connect::HttpInfo;
 use tokio::runtime::Handle;
+use url::{Host, Url};
 
 pub use self::{
     error::TransportError,
@@ -54,7 +57,9 @@ pub struct Client {
     http: reqwest::Client,
     /// For a request whose pooled connection was dead.
     unpooled: Option<reqwest::Client>,
-    url: url::Url,
+    url: Url,
+    /// Where the server may count tokens.
+    tokenize: Option<Url>,
     headers: HeaderMap,
     redaction: Redaction,
     far: Arc<AtomicBool>,
@@ -70,7 +75,7 @@ pub enum ClientError {
     #[error("header {0} holds characters that a header may not hold")]
     Header(String),
     #[error("the address {0} cannot be extended by a path")]
-    Url(url::Url),
+    Url(Url),
 }
 
 impl Client {
@@ -78,14 +83,15 @@ impl Client {
     pub fn new(target: &Target, user_agent: &str, blocking: &Handle) -> Result<Self, ClientError> {
         let dialect = target.api;
         let build = |connection| build(target, connection, blocking);
-        let mut url = dialect
+        let url = dialect
             .address(target)
             .ok_or_else(|| ClientError::Url(target.url.clone()))?;
-        if let Some(name) = &target.reach.tls.server_name {
-            // reqwest verifies what the URL says; the resolver leads to the right host.
-            url.set_host(Some(name))
-                .map_err(|_| ClientError::Url(target.url.clone()))?;
-        }
+        let (url, _) = named_for_tls(url, &target.reach)?;
+        let tokenize = dialect
+            .tokenize_address(target)
+            .map(|url| named_for_tls(url, &target.reach))
+            .transpose()?
+            .map(|(url, _)| url);
         Ok(Self {
             http: build(target.connection)?,
             unpooled: match target.connection {
@@ -93,6 +99,7 @@ impl Client {
                 Connection::Reuse => Some(build(Connection::New)?),
             },
             url,
+            tokenize,
             headers: headers(target, dialect, user_agent)?,
             redaction: Redaction(secret_forms(target)),
             far: Arc::default(),
@@ -153,10 +160,29 @@ impl Client {
         request
     }
 
+    /// Whether the server may be asked how many tokens a prompt has.
+    pub fn may_count(&self) -> bool {
+        self.tokenize.is_some()
+    }
+
     /// Takes secrets out of text that an endpoint sent.
     pub fn redact(&self, text: String) -> String {
         self.redaction.apply(text)
     }
+}
+
+/// What to ask for, and the host to resolve in place of its name. They differ where TLS is to verify another name
+/// than the host's: reqwest verifies what the URL says.
+fn named_for_tls(url: Url, reach: &Reach) -> Result<(Url, Option<Host<String>>), ClientError> {
+    let Some(name) = &reach.tls.server_name else {
+        return Ok((url, None));
+    };
+    let mut named = url.clone();
+    named
+        .set_host(Some(name))
+        .map_err(|_| ClientError::Url(url.clone()))?;
+    let host = url.host().map(|host| host.to_owned());
+    Ok((named, host))
 }
 
 /// A client that goes where it is told and nowhere else: it follows no redirect, asks nothing twice, and goes by no
@@ -185,8 +211,8 @@ fn plain(
 fn build(target: &Target, connection: Connection, blocking: &Handle) -> Result<reqwest::Client, ClientError> {
     let reach = &target.reach;
     let tls = tls::config(target.url.scheme() == "https", target.http, &reach.tls)?;
-    let named = reach.tls.server_name.as_ref().and(target.url.host());
-    let resolver = MarkingResolver::new(blocking.clone(), named.map(|host| host.to_owned()));
+    let (_, host) = named_for_tls(target.url.clone(), reach)?;
+    let resolver = MarkingResolver::new(blocking.clone(), host);
     let mut builder = plain(tls, resolver, reach)?
         .tcp_nodelay(true)
         .connector_layer(MarkConnecting);

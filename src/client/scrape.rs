@@ -2,20 +2,20 @@
 
 use reqwest::header::{ACCEPT, USER_AGENT};
 use tokio::{runtime::Handle, time::timeout};
+use url::Url;
 
 use super::{
-    ClientError, headers, plain, redaction::Redaction, resolver::MarkingResolver, secret_forms, tls,
+    ClientError, headers, named_for_tls, plain, redaction::Redaction, resolver::MarkingResolver,
+    secret_forms, tls, whole::whole,
 };
 use crate::config::plan::{Busy, HttpVersion, Reach, Target};
-
-/// Larger expositions are not read.
-const MAX_BYTES: usize = 4 << 20;
 
 /// Reads one exposition, again and again. What belongs to the target (credentials, headers, certificates, proxy,
 /// socket) is used only where the exposition has the same scheme, host and port.
 #[derive(Debug)]
 pub struct Scraper {
     http: reqwest::Client,
+    url: Url,
     busy: Busy,
     headers: http::HeaderMap,
     redaction: Redaction,
@@ -33,7 +33,8 @@ impl Scraper {
         let is_same = busy.is_same_origin(&target.url);
         let reach = if is_same { &target.reach } else { &elsewhere };
         let tls = tls::config(busy.url.scheme() == "https", HttpVersion::Http1, &reach.tls)?;
-        let resolver = MarkingResolver::new(blocking.clone(), None);
+        let (url, host) = named_for_tls(busy.url.clone(), reach)?;
+        let resolver = MarkingResolver::new(blocking.clone(), host);
         let http = plain(tls, resolver, reach)?
             .http1_only()
             .pool_max_idle_per_host(1)
@@ -47,6 +48,7 @@ impl Scraper {
         own.insert(USER_AGENT, super::value(user_agent, "User-Agent")?);
         Ok(Self {
             http,
+            url,
             busy: busy.clone(),
             headers: own,
             redaction: Redaction(secret_forms(target)),
@@ -66,19 +68,8 @@ impl Scraper {
     }
 
     async fn read(&self) -> Result<String, String> {
-        let in_words = |error: reqwest::Error| self.redaction.apply(error.without_url().to_string());
-        let request = self.http.get(self.busy.url.clone()).headers(self.headers.clone());
-        let mut response = request.send().await.map_err(in_words)?;
-        if !response.status().is_success() {
-            return Err(format!("status {}", response.status().as_u16()));
-        }
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(in_words)? {
-            if bytes.len() + chunk.len() > MAX_BYTES {
-                return Err("the answer is larger than 4 MiB".to_owned());
-            }
-            bytes.extend_from_slice(&chunk);
-        }
+        let request = self.http.get(self.url.clone()).headers(self.headers.clone());
+        let bytes = whole(request.send(), &self.redaction).await?;
         String::from_utf8(bytes).map_err(|_| "the answer is no text".to_owned())
     }
 }

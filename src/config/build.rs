@@ -2,15 +2,19 @@
 //! and secrets and prompts are fetched. A part that cannot be built is left out and the rest is still looked at.
 
 mod calendars;
+mod capacities;
 mod expects;
+mod expositions;
 mod generations;
 mod identities;
 mod labels;
 mod loads;
+mod pairs;
 mod probes;
 mod prompts;
 mod protection;
 mod reach;
+mod scripts;
 mod secrets;
 mod slos;
 mod targets;
@@ -58,7 +62,7 @@ pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts 
     let context = Context {
         report,
         base_dir,
-        global: global(&file.global, report),
+        global: global(&file.global, &file.metrics, report),
         knows_labels: labels_are_known(&file.global),
         tokenizers: RefCell::default(),
     };
@@ -84,8 +88,8 @@ pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts 
         .unwrap_or_default();
     let probes = raw_probes
         .iter()
-        .zip(names)
-        .filter_map(|(raw, name)| probes::probe(raw, name, &defaults, &known, &context))
+        .zip(&names)
+        .flat_map(|(raw, name)| probes::probes(raw, name.clone(), &names, &defaults, &known, &context))
         .map(Arc::new)
         .collect();
     targets::warn_of_unused(raw_targets, raw_probes, report);
@@ -162,7 +166,7 @@ fn require<T>(field: &Field<T>, item: &At<impl Sized>, key: &str, mend: &str, re
     }
 }
 
-fn global(raw: &Field<items::Global>, report: &Report<'_>) -> Global {
+fn global(raw: &Field<items::Global>, metrics: &Field<items::Metrics>, report: &Report<'_>) -> Global {
     let no_global = items::Global::default();
     let raw = raw.value().unwrap_or(&no_global);
     let version = env!("CARGO_PKG_VERSION");
@@ -187,6 +191,7 @@ fn global(raw: &Field<items::Global>, report: &Report<'_>) -> Global {
         max_in_flight: raw.max_in_flight.value().map_or(1024, |most| most.get()),
         user_agent,
         identity: identities::headers(&raw.identity, report),
+        exposition: expositions::exposition(metrics, report),
     }
 }
 

@@ -1,7 +1,10 @@
 //! What will run: validated and cross-referenced. Only [`crate::config`] builds a [`Plan`]; whoever holds
 //! one of its parts may rely on what is written beside the fields.
 
+mod capacity;
+mod exposition;
 mod generation;
+mod lasting;
 mod reach;
 mod slo;
 
@@ -12,6 +15,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use self::{
+    capacity::{Bounds, Key, Unfit, Wished},
+    exposition::{Exposition, FAMILIES, HISTOGRAMS},
     generation::{Generation, Reasoning, Thinking},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     slo::{Alert, Slo, TtftFrom, Withheld},
@@ -28,6 +33,7 @@ use crate::{
     identity,
     load::{Arrival, Load, Volume},
     prompt::Prompt,
+    timetable::Timetable,
     tokenizer::Tokenizer,
     units::{Name, Ratio, Tokens},
 };
@@ -99,6 +105,28 @@ impl Plan {
         Ok(self)
     }
 
+    /// What does not fit where so many replicas share each budget: one burst would never be let begin.
+    pub fn misfit(&self, replicas: u32) -> Option<String> {
+        let of_probe = |probe: &Arc<Probe>| {
+            let input = probe.prompt.most_tokens(probe.max_tokens);
+            probe.targets.iter().find_map(|target| {
+                let most = probe.most(probe.requests_of_a_round(), input, target);
+                let budgets = [probe.budget, target.budget].into_iter().flatten();
+                let unit = budgets
+                    .map(|budget| budget.share(replicas))
+                    .find_map(|share| share.exceeded_by(&most))?;
+                Some(format!(
+                    "one burst of probe `{}` at target `{}` may use more {} than each of {replicas} replicas may of the budget; \
+                     raise the budget, or make the burst smaller",
+                    probe.name,
+                    target.name,
+                    unit.as_str()
+                ))
+            })
+        };
+        self.probes.iter().find_map(of_probe)
+    }
+
     /// Whether anything is counted that a restart must not reset.
     pub fn has_budgets(&self) -> bool {
         self.probes.iter().any(|probe| probe.budget.is_some())
@@ -164,6 +192,7 @@ pub struct Global {
     pub max_in_flight: u32,
     pub user_agent: String,
     pub identity: identity::Headers,
+    pub exposition: Exposition,
 }
 
 /// Whether requests share connections.
@@ -313,7 +342,7 @@ impl Price {
 }
 
 /// What to ask which targets, how often.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     pub name: Name,
     /// At least one, each once.
@@ -328,6 +357,9 @@ pub struct Probe {
     pub jitter: Ratio,
     /// At least one, by rising load of one kind; one step unless there is a ladder.
     pub steps: Vec<Arc<Step>>,
+    /// Its bursts search for the highest load that meets the objective. Then the only step is the whole search: the
+    /// highest load that it tries, all the requests that it may send, and an `slo` that alerts nobody.
+    pub capacity: Option<Bounds>,
     /// Steps are not run once one lost more than this share of its goodput; `None`: all are run.
     pub ladder_stop: Option<Ratio>,
     /// The pause between the steps of a ladder.
@@ -371,6 +403,7 @@ impl Probe {
             expect,
             budget,
             protect,
+            capacity,
             labels,
         } = self;
         *name == other.name
@@ -389,13 +422,22 @@ impl Probe {
             && *expect == other.expect
             && *budget == other.budget
             && *protect == other.protect
+            && *capacity == other.capacity
             && *labels == other.labels
     }
 
-    /// Requests of one round, warm-up included; where a step lasts for a time, one per user, or what its rate makes.
+    /// Requests of one round, warm-up included; where a step lasts for a time, one per user, or what its rate makes. The
+    /// most, of a search.
     pub fn requests_of_a_round(&self) -> u64 {
-        let of_step = |step: &Arc<Step>| u64::from(self.warmup) + step.planned_requests();
-        self.steps.iter().map(of_step).sum()
+        self.steps.iter().map(|step| self.requests_of(step)).sum()
+    }
+
+    /// The same of one of its steps.
+    pub fn requests_of(&self, step: &Step) -> u64 {
+        match &self.capacity {
+            Some(bounds) => bounds.requests.into(),
+            None => u64::from(self.warmup) + step.planned_requests(),
+        }
     }
 
     /// The most that so many requests use at `target` when each has a prompt of `input_tokens`.
@@ -413,20 +455,23 @@ impl Probe {
         }
     }
 
+    /// When its bursts are due at each target, as one of so many replicas.
+    pub fn timetable(&self, replicas: u32) -> Timetable {
+        Timetable {
+            every: self.every,
+            cron: self.cron.clone(),
+            calendar: self.calendar.clone(),
+            replicas,
+        }
+    }
+
     /// How many bursts are fired a second, on average over the weeks from `unix` on: one, or four where they are rare.
     pub fn bursts_per_second(&self, unix: f64) -> f64 {
         const WEEK: f64 = 7.0 * 24.0 * 3600.0;
         let is_rare = self.every >= Duration::from_hours(1);
         let span = if is_rare { 4.0 * WEEK } else { WEEK };
         let until = unix + span;
-        let of_opening = |(from, to): (f64, f64)| match &self.cron {
-            None => (to - from) / self.every.as_secs_f64(),
-            Some(cron) => {
-                let due = std::iter::successors(cron.after(from - 1.0), |due| cron.after(*due));
-                due.take_while(|due| *due < to).count() as f64
-            }
-        };
-        self.calendar.openings(unix, until).map(of_opening).sum::<f64>() / span
+        self.timetable(1).due(unix, until) / span
     }
 }
 
@@ -441,21 +486,9 @@ pub struct Step {
 }
 
 impl Step {
-    /// How many requests a burst is to send: where it lasts for a time, at least one per user, or about so many at
-    /// its rate.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the configuration bounds the product to a million"
-    )]
+    /// As [`Volume::planned`].
     pub fn planned_requests(&self) -> u64 {
-        match (self.volume, self.load) {
-            (Volume::Requests(requests), _) => requests.into(),
-            (Volume::Lasting(_), Load::Users(users)) => users.into(),
-            (Volume::Lasting(duration), Load::Rate(rate)) => {
-                (duration.as_secs_f64() * rate.per_second()).ceil().max(1.0) as u64
-            }
-        }
+        self.volume.planned(self.load)
     }
 }
 
@@ -504,18 +537,6 @@ impl Series {
     /// As [`Step::planned_requests`].
     pub fn planned_requests(&self) -> u64 {
         self.step.planned_requests()
-    }
-
-    /// What the series is called over restarts: what was learned of another model does not hold for this one.
-    pub fn lasting_name(&self) -> String {
-        // Unlike joined names these cannot be mistaken for one another.
-        serde_json::json!([
-            self.probe.name,
-            self.target.name,
-            self.target.model,
-            self.step.load.to_string()
-        ])
-        .to_string()
     }
 
     /// What identifies the series.

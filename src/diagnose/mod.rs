@@ -2,8 +2,8 @@
 //! and no I/O.
 //!
 //! What a burst is compared with ([`Reference`]) is the lowest step of its round; for that step itself, the series'
-//! [baseline](crate::baseline); where there is none, but requests visibly queued, the request that was served first.
-//! Times are medians. A time is inflated when it is half as long again as the reference's, and so much longer that it
+//! [baseline](crate::baseline); where there is none, but requests visibly queued, the request that was served first,
+//! unless replicas are unequal. Times are medians. A time is inflated when it is half as long again as the reference's, and so much longer that it
 //! cost a request at least 10 ms. Where something is inflated, the seconds that a request lost are split:
 //!
 //! - network: twice what connecting (DNS, TCP, TLS) took longer, as the request makes the same way, but no more than
@@ -127,6 +127,8 @@ pub struct Diagnosis {
     pub tokens_per_arrival: Option<f64>,
     /// Whether tokens arrive in clumps.
     pub coalesced: bool,
+    /// Whether that is the cause: something on the way holds them back, which it did not before.
+    pub held_back: bool,
     pub replicas: Option<Spread>,
 }
 
@@ -160,7 +162,11 @@ pub fn diagnose(
         .medians
         .tokens_per_arrival
         .is_some_and(|tokens| tokens >= CLUMP);
-    let (cause, confidence) = cause(burst, &reference, inflation, coalesced, compared_with.is_some());
+    let Found {
+        cause,
+        confidence,
+        held_back,
+    } = cause(burst, &reference, inflation, coalesced, compared_with.is_some());
     let (slots, slots_at_least) = match burst.slots {
         Slots::Known(staircase) => (Some(staircase), None),
         Slots::AtLeast(users) => (None, Some(users)),
@@ -182,6 +188,7 @@ pub fn diagnose(
         slots_at_least,
         tokens_per_arrival: burst.medians.tokens_per_arrival,
         coalesced,
+        held_back,
         replicas: burst.spread,
     };
     diagnosis.sentence = sentence::of(load, burst, inflation, &diagnosis);
@@ -196,9 +203,11 @@ fn reference(burst: &Observed, lowest: Option<&Lowest>, usual: Medians) -> (Opti
         ttft: burst.fastest,
         ..Medians::default()
     };
+    // Of unequal replicas the fast one served it, and it tells nothing of a queue.
+    let are_unequal = burst.spread.is_some_and(|spread| spread.unequal);
     match burst.slots {
         // That it always queues here makes it no less a queue.
-        Slots::Known(_) if Inflation::of(&burst.medians, &usual).is_none_or_usual() => {
+        Slots::Known(_) if !are_unequal && Inflation::of(&burst.medians, &usual).is_none_or_usual() => {
             (Some(Reference::ServedFirst), served_first)
         }
         _ if usual.ttft.is_some() => (Some(Reference::Baseline), usual),
@@ -224,6 +233,23 @@ impl Inflation {
     }
 }
 
+/// What a comparison shows.
+struct Found {
+    cause: Cause,
+    confidence: f64,
+    held_back: bool,
+}
+
+impl Found {
+    fn new(cause: Cause, confidence: f64) -> Self {
+        Self {
+            cause,
+            confidence,
+            held_back: false,
+        }
+    }
+}
+
 /// The cause and how sure it is.
 fn cause(
     burst: &Observed,
@@ -231,14 +257,15 @@ fn cause(
     inflation: Inflation,
     coalesced: bool,
     is_compared: bool,
-) -> (Cause, f64) {
+) -> Found {
     let failed = burst.failed.map_or(0.0, Ratio::get);
     if failed >= ERRORS {
-        return (Cause::Errors, failed);
+        return Found::new(Cause::Errors, failed);
     }
     if !is_compared {
-        return (Cause::None, 0.0);
+        return Found::new(Cause::None, 0.0);
     }
+    // Seconds are never negative: what got shorter cost nothing.
     let longer = |this: Option<Seconds>, that: Option<Seconds>| match (this, that) {
         (Some(this), Some(that)) => (this - that).get(),
         _ => 0.0,
@@ -251,13 +278,16 @@ fn cause(
         is_inflated(inflation.ttft, first),
         is_inflated(inflation.itl, decode),
     );
-    let held_back = match (burst.medians.tokens_per_arrival, reference.tokens_per_arrival) {
+    let clump_more = match (burst.medians.tokens_per_arrival, reference.tokens_per_arrival) {
         (Some(this), Some(that)) => coalesced && this >= 2.0 * that,
         _ => false,
     };
     // A server that only got slower would not send its tokens faster.
-    if held_back && late && inflation.itl.is_none_or(|ratio| ratio <= FELL) {
-        return (Cause::Network, 1.0);
+    if clump_more && late && inflation.itl.is_none_or(|ratio| ratio <= FELL) {
+        return Found {
+            held_back: true,
+            ..Found::new(Cause::Network, 1.0)
+        };
     }
     let network = (2.0 * longer(burst.medians.connecting, reference.connecting)).min(first);
     let lost = [
@@ -271,15 +301,17 @@ fn cause(
         .filter(|(_, inflated, _)| *inflated)
         .max_by(|(.., a), (.., b)| a.total_cmp(b));
     if let Some((cause, _, seconds)) = most {
-        return (cause, seconds / all);
+        return Found::new(cause, seconds / all);
     }
     let worst = inflation.ttft.unwrap_or(1.0).max(inflation.itl.unwrap_or(1.0));
     let close = 1.0 - (worst - 1.0) / (INFLATED - 1.0);
-    (Cause::None, close.clamp(0.0, 1.0))
+    Found::new(Cause::None, close.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn medians(ttft: f64, itl: f64) -> Medians {
@@ -304,10 +336,10 @@ mod tests {
         }
     }
 
-    fn learned() -> Baseline {
+    fn learned_from(usual: Medians) -> Baseline {
         let mut baseline = Baseline::default();
         for _ in 0..20 {
-            baseline.learn(medians(0.2, 0.01), 1e9);
+            baseline.learn(usual, 1e9);
         }
         baseline
     }
@@ -368,7 +400,7 @@ mod tests {
             // Twice nothing is nothing.
             (medians(0.2, 0.000_01), Cause::None, 1.0, "ITL shorter"),
         ] {
-            let diagnosis = diagnose(Load::Users(1), &observed(burst), None, true, &learned());
+            let diagnosis = diagnose(Load::Users(1), &observed(burst), None, true, &learned_from(usual));
             assert_eq!(diagnosis.cause, cause, "{diagnosis:?}");
             assert!((diagnosis.confidence - confidence).abs() < 1e-6, "{diagnosis:?}");
             assert!(
@@ -377,6 +409,32 @@ mod tests {
                 diagnosis.sentence
             );
         }
+    }
+
+    /// The server sends four tokens at a time, as ever; only connecting takes longer.
+    #[test]
+    fn who_always_sends_clumps_holds_nothing_back() {
+        let clumps = |medians| Medians {
+            tokens_per_arrival: Some(4.0),
+            ..medians
+        };
+        let burst = Medians {
+            connecting: Some(Seconds::new(0.302)),
+            ..clumps(medians(0.8, 0.01))
+        };
+        let usual = learned_from(clumps(medians(0.2, 0.01)));
+        let diagnosis = diagnose(Load::Users(1), &observed(burst), None, true, &usual);
+        assert_eq!(
+            (diagnosis.cause, diagnosis.coalesced, diagnosis.held_back),
+            (Cause::Network, true, false)
+        );
+        assert!(
+            diagnosis
+                .sentence
+                .contains("the way to the server takes longer; 4.0 tokens arrive at a time"),
+            "{}",
+            diagnosis.sentence
+        );
     }
 
     #[test]
@@ -395,10 +453,7 @@ mod tests {
             ..observed(medians(41.5, 0.01))
         };
         // That it is always so slow is no excuse.
-        let mut usual = Baseline::default();
-        for _ in 0..20 {
-            usual.learn(fifty.medians, 1e9);
-        }
+        let usual = learned_from(fifty.medians);
         let diagnosis = diagnose(Load::Users(50), &fifty, Some(&lowest), false, &usual);
         assert_eq!(
             diagnosis.sentence,
@@ -441,5 +496,52 @@ mod tests {
             diagnosis.sentence
         );
         assert_eq!(failing.lesson(), None);
+    }
+
+    /// What improved cost nothing.
+    #[test]
+    fn a_confidence_is_a_share() {
+        let connecting = |seconds, medians| Medians {
+            connecting: Some(Seconds::new(seconds)),
+            ..medians
+        };
+        for (usual, burst, cause, confidence) in [
+            (medians(0.2, 0.01), medians(2.0, 0.009), Cause::Queue, 1.0),
+            (medians(0.5, 0.01), medians(0.1, 0.016), Cause::Decode, 1.0),
+            // What was lost and what was won are the same.
+            (medians(1.0, 0.01), medians(0.37, 0.02), Cause::Decode, 1.0),
+            (
+                connecting(0.1, medians(0.5, 0.01)),
+                connecting(0.002, medians(1.0, 0.015)),
+                Cause::Queue,
+                0.5 / (0.5 + 0.315),
+            ),
+        ] {
+            let diagnosis = diagnose(Load::Users(1), &observed(burst), None, true, &learned_from(usual));
+            assert_eq!(diagnosis.cause, cause, "{diagnosis:?}");
+            assert!((diagnosis.confidence - confidence).abs() < 1e-9, "{diagnosis:?}");
+        }
+    }
+
+    fn any_medians() -> impl Strategy<Value = Medians> {
+        let seconds = || prop::option::of(prop_oneof![Just(0.0), 1e-6..100.0]);
+        (seconds(), seconds(), seconds(), seconds()).prop_map(
+            |(ttft, itl, connecting, tokens_per_arrival)| Medians {
+                ttft: ttft.map(Seconds::new),
+                itl: itl.map(Seconds::new),
+                connecting: connecting.map(Seconds::new),
+                tokens_per_arrival,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn no_confidence_leaves_its_bounds(usual in any_medians(), burst in any_medians(), intervals in 0.0..1e4) {
+            let lowest = Lowest { load: Load::Users(1), observed: observed(usual) };
+            let burst = Observed { intervals, ..observed(burst) };
+            let diagnosis = diagnose(Load::Users(2), &burst, Some(&lowest), false, &Baseline::default());
+            prop_assert!((0.0..=1.0).contains(&diagnosis.confidence), "{diagnosis:?}");
+        }
     }
 }

@@ -55,7 +55,7 @@ fn in_words(burst: &Observed, diagnosis: &Diagnosis) -> Option<String> {
         }
         Cause::Queue => "requests wait in the queue".into(),
         Cause::Decode => "generating the tokens takes longer".into(),
-        Cause::Network if diagnosis.coalesced => "something on the way holds tokens back".into(),
+        Cause::Network if diagnosis.held_back => "something on the way holds tokens back".into(),
         Cause::Network => "the way to the server takes longer".into(),
         Cause::Errors => format!("{} of the requests fail", burst.failed?),
     })

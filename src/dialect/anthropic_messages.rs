@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use super::{
     Delta,
     json::{Count, object},
+    messages,
     openai_usage::tokens,
     said::Said,
 };
@@ -16,10 +17,9 @@ use crate::{config::plan::Target, prompt::Question, units::Tokens, usage::Usage}
 pub(super) const VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
 pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> Map<String, Value> {
-    let message = json!({ "role": "user", "content": question.user });
     let mut body = Map::from_iter([
         ("model".to_owned(), json!(target.model)),
-        ("messages".to_owned(), json!([message])),
+        ("messages".to_owned(), messages::spoken(question)),
         ("stream".to_owned(), json!(true)),
         ("max_tokens".to_owned(), json!(max_tokens.0)),
     ]);

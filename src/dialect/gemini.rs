@@ -11,14 +11,18 @@ use super::{
     openai_usage::tokens,
     said::{Said, is_something},
 };
-use crate::{prompt::Question, units::Tokens, usage::Usage};
+use crate::{
+    prompt::{Message, Question, Role},
+    units::Tokens,
+    usage::Usage,
+};
 
 /// The model is in the path.
 pub(super) fn body(question: &Question, max_tokens: Tokens) -> Map<String, Value> {
     let mut body = Map::from_iter([
         (
             "contents".to_owned(),
-            json!([{ "role": "user", "parts": [{ "text": question.user }] }]),
+            question.messages.iter().map(content).collect(),
         ),
         (
             "generationConfig".to_owned(),
@@ -30,6 +34,14 @@ pub(super) fn body(question: &Question, max_tokens: Tokens) -> Map<String, Value
         body.insert("systemInstruction".to_owned(), parts);
     }
     body
+}
+
+fn content(message: &Message) -> Value {
+    let role = match message.role {
+        Role::User => "user",
+        Role::Assistant => "model",
+    };
+    json!({ "role": role, "parts": [{ "text": message.content }] })
 }
 
 #[derive(Deserialize)]

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json, value::RawValue};
 use super::{
     Delta,
     json::{Count, object},
+    messages,
     openai_usage::{Timings, tokens},
-    prompt,
     said::Said,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 /// The server has one model, and the API no field for its name.
 pub(super) fn body(question: &Question, max_tokens: Tokens) -> Map<String, Value> {
     Map::from_iter([
-        ("prompt".to_owned(), json!(prompt(question))),
+        ("prompt".to_owned(), json!(messages::text(question))),
         ("stream".to_owned(), json!(true)),
         ("n_predict".to_owned(), json!(max_tokens.0)),
         ("cache_prompt".to_owned(), json!(question.cache == Cache::Share)),

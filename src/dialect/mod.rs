@@ -7,6 +7,7 @@ mod fault;
 mod gemini;
 mod json;
 mod llamacpp_completion;
+mod messages;
 mod ollama_chat;
 mod ollama_generate;
 mod openai_chat;
@@ -15,9 +16,8 @@ mod openai_responses;
 mod openai_usage;
 mod said;
 mod tgi_generate;
+mod tokenize;
 mod triton_generate;
-
-use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -26,6 +26,7 @@ use url::Url;
 pub use self::{
     decoder::{DecodeError, Decoder},
     fault::{ApiError, error_in},
+    tokenize::{tokenize_body, tokens_counted},
 };
 pub use crate::config::plan::Dialect;
 use crate::{
@@ -117,6 +118,14 @@ impl Dialect {
         Some(url)
     }
 
+    /// The fewest tokens that an answer can be limited to.
+    pub const fn fewest_tokens(self) -> Tokens {
+        match self {
+            Self::OpenaiResponses => openai_responses::FEWEST_TOKENS,
+            _ => Tokens(1),
+        }
+    }
+
     /// The header that carries the credentials, and its value: the API's own, unless a scheme is given.
     pub fn credentials(self, authorization: &Authorization) -> (&'static str, String) {
         let secret = authorization.credentials.expose();
@@ -171,24 +180,6 @@ fn merge(base: &mut Map<String, Value>, over: &Map<String, Value>) {
             (Some(Value::Object(base)), Value::Object(over)) => merge(base, over),
             _ => _ = base.insert(key.clone(), value.clone()),
         }
-    }
-}
-
-/// Messages as the chats of OpenAI and Ollama have them.
-fn messages(question: &Question) -> Value {
-    let message = |role: &str, content: &str| serde_json::json!({ "role": role, "content": content });
-    let system = question.system.as_deref().map(|system| message("system", system));
-    system
-        .into_iter()
-        .chain([message("user", &question.user)])
-        .collect()
-}
-
-/// The prompt of an API that has no messages: the system prompt stands before it.
-fn prompt(question: &Question) -> Cow<'_, str> {
-    match &question.system {
-        Some(system) => format!("{system}\n\n{}", question.user).into(),
-        None => (&question.user).into(),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
 pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> Map<String, Value> {
     Map::from_iter([
         ("model".to_owned(), json!(target.model)),
-        ("messages".to_owned(), messages(question)),
+        ("messages".to_owned(), messages::chat(question)),
         ("stream".to_owned(), json!(true)),
         ("options".to_owned(), json!({ "num_predict": max_tokens.0 })),
     ])

@@ -16,7 +16,7 @@ use crate::{config::plan::Target, prompt::Question, units::Tokens};
 pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> Map<String, Value> {
     Map::from_iter([
         ("model".to_owned(), json!(target.model)),
-        ("messages".to_owned(), messages(question)),
+        ("messages".to_owned(), messages::chat(question)),
         ("stream".to_owned(), json!(true)),
         ("stream_options".to_owned(), json!({ "include_usage": true })),
         (target.max_tokens_field.to_owned(), json!(max_tokens.0)),

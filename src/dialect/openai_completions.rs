@@ -7,8 +7,8 @@ use super::{
     Delta,
     fault::given_up,
     json::{for_each, object},
+    messages,
     openai_usage::Chunk,
-    prompt,
     said::{Said, is_something},
 };
 use crate::{config::plan::Target, prompt::Question, units::Tokens};
@@ -16,7 +16,7 @@ use crate::{config::plan::Target, prompt::Question, units::Tokens};
 pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> Map<String, Value> {
     Map::from_iter([
         ("model".to_owned(), json!(target.model)),
-        ("prompt".to_owned(), json!(prompt(question))),
+        ("prompt".to_owned(), json!(messages::text(question))),
         ("stream".to_owned(), json!(true)),
         ("stream_options".to_owned(), json!({ "include_usage": true })),
         ("max_tokens".to_owned(), json!(max_tokens.0)),

@@ -10,12 +10,20 @@ use super::{
     openai_usage::{Timings, tokens},
     said::Said,
 };
-use crate::{config::plan::Target, prompt::Question, units::Tokens, usage::Usage};
+use crate::{
+    config::plan::Target,
+    prompt::{Message, Question, Role},
+    units::Tokens,
+    usage::Usage,
+};
+
+/// What `max_output_tokens` is at least.
+pub(super) const FEWEST_TOKENS: Tokens = Tokens(16);
 
 pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> Map<String, Value> {
     let mut body = Map::from_iter([
         ("model".to_owned(), json!(target.model)),
-        ("input".to_owned(), json!(question.user)),
+        ("input".to_owned(), question.messages.iter().map(item).collect()),
         ("stream".to_owned(), json!(true)),
         ("max_output_tokens".to_owned(), json!(max_tokens.0)),
         // A probe's answers are nothing to keep.
@@ -25,6 +33,17 @@ pub(super) fn body(target: &Target, question: &Question, max_tokens: Tokens) -> 
         body.insert("instructions".to_owned(), json!(system));
     }
     body
+}
+
+/// An item of the input. What the model said has the form in which the API says it, which llama.cpp insists on.
+fn item(message: &Message) -> Value {
+    match message.role {
+        Role::User => json!({ "type": "message", "role": "user", "content": message.content }),
+        Role::Assistant => {
+            let text = json!({ "type": "output_text", "text": message.content, "annotations": [] });
+            json!({ "type": "message", "role": "assistant", "status": "completed", "content": [text] })
+        }
+    }
 }
 
 #[derive(Deserialize)]

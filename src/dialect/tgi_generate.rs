@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json, value::RawValue};
 use super::{
     Delta,
     json::{Count, object},
+    messages,
     openai_usage::tokens,
-    prompt,
     said::Said,
 };
 use crate::{prompt::Question, units::Tokens, usage::Usage};
@@ -21,7 +21,7 @@ pub(super) fn body(question: &Question, max_tokens: Tokens) -> Map<String, Value
         "decoder_input_details": false,
     });
     Map::from_iter([
-        ("inputs".to_owned(), json!(prompt(question))),
+        ("inputs".to_owned(), json!(messages::text(question))),
         ("parameters".to_owned(), parameters),
     ])
 }

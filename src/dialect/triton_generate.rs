@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json, value::RawValue};
 use super::{
     Delta,
     json::{for_each, object},
-    prompt,
+    messages,
     said::{Said, unescaped},
 };
 use crate::{config::plan::TextMode, prompt::Question, units::Tokens, usage::Transcript};
@@ -17,7 +17,7 @@ use crate::{config::plan::TextMode, prompt::Question, units::Tokens, usage::Tran
 /// The model is in the path.
 pub(super) fn body(question: &Question, max_tokens: Tokens) -> Map<String, Value> {
     Map::from_iter([
-        ("text_input".to_owned(), json!(prompt(question))),
+        ("text_input".to_owned(), json!(messages::text(question))),
         (
             "parameters".to_owned(),
             json!({ "stream": true, "max_tokens": max_tokens.0 }),

@@ -1,23 +1,29 @@
-//! From what was counted to the families of the crate prometheus: one collector for the whole table.
+//! From what was counted to the families that are exposed: a scrape copies everything first, then the rows of the
+//! table read from the copy.
 
 use std::sync::{Arc, atomic::Ordering};
 
 use prometheus::{
-    core::{Collector, Desc},
-    proto,
+    core::Collector,
+    process_collector::ProcessCollector,
+    proto::{Metric, MetricType},
 };
 use tokio::time::Instant;
 
 use super::{
-    families::{
-        BUDGET_LABELS, CERTIFICATE_LABELS, Family, Kind, LOAD_LABELS, SERIES_LABELS, Scope, TARGET_LABELS,
-    },
-    latency::Latency,
-    numbers::{Counts, Numbers},
+    exporter::Exporter,
+    exposition::{Exposed, Label, Rows},
+    families::{BUDGET_LABELS, CERTIFICATE_LABELS, Family, LOAD_LABELS, SERIES_LABELS, Scope, TARGET_LABELS},
+    numbers::{Lags, Numbers},
     series::{Directory, Entry, lock},
-    table::table,
 };
-use crate::{budget::Unit, config::plan::Target, protection::Owner, summary::Summary};
+use crate::{
+    budget::{Amounts, Budget, Unit},
+    capacity::Capacity,
+    config::plan::Target,
+    protection::{Guard, Owner},
+    summary::Summary,
+};
 
 /// What a series says in one scrape: a copy, so that its lock is held for microseconds.
 #[derive(Debug)]
@@ -25,6 +31,8 @@ pub(super) struct Reading {
     pub(super) numbers: Numbers,
     /// The last burst; `None` when it is too old to say anything.
     pub(super) burst: Option<Arc<Summary>>,
+    /// The last search for the capacity; `None` when it is too old to say anything.
+    pub(super) search: Option<Arc<Capacity>>,
     pub(super) in_flight: i64,
 }
 
@@ -33,134 +41,118 @@ impl Reading {
         let numbers = lock(&entry.numbers).clone();
         Self {
             burst: numbers.fresh_burst(now),
+            search: numbers.fresh_search(now),
             in_flight: entry.in_flight.load(Ordering::Relaxed),
             numbers,
         }
     }
 }
 
-/// Exports the table. Registered once; what it reads comes and goes.
+type Labels = Vec<Label>;
+
+/// Everything that one scrape says.
 #[derive(Debug)]
-pub(super) struct Table {
-    directory: Arc<Directory>,
-    series_labels: Vec<String>,
-    descriptions: Vec<Desc>,
+pub(super) struct Collected {
+    series: Vec<(Labels, Reading)>,
+    lags: Vec<(Labels, Lags)>,
+    targets: Vec<Labels>,
+    certificates: Vec<(Labels, u64)>,
+    budgets: Vec<(Labels, (Budget, Amounts))>,
+    guards: Vec<(Labels, Arc<Guard>)>,
+    exporter: Exporter,
+    /// Names and values.
+    process: Vec<(String, f64)>,
 }
 
-impl Table {
-    pub(super) fn new(directory: Arc<Directory>, label_names: &[String]) -> Self {
-        let declared = label_names.iter().map(String::as_str);
+impl Collected {
+    pub(super) fn now(directory: &Directory, label_names: &[String], process: &ProcessCollector) -> Self {
+        let now = Instant::now();
+        let (series, lags, known) = {
+            let held = lock(&directory.held);
+            (held.series(), held.lags(), held.targets())
+        };
         let series_labels: Vec<_> = SERIES_LABELS
             .iter()
             .copied()
-            .chain(declared)
-            .map(str::to_owned)
+            .chain(label_names.iter().map(String::as_str))
             .collect();
-        let describe = |family: &Family| {
-            let scope = match family.scope_labels() {
-                Some(labels) => labels.iter().copied().map(str::to_owned).collect(),
-                None => series_labels.clone(),
+        let series = series.iter().map(|entry| {
+            let mut labels = labels(&series_labels, &entry.labels);
+            labels.retain(|(name, value)| !LOAD_LABELS.contains(&name.as_str()) || !value.is_empty());
+            (labels, Reading::of(entry, now))
+        });
+        let lags = lags.into_iter();
+        let certificates = known.iter().filter_map(|known| {
+            let labels = labels(CERTIFICATE_LABELS, &[known.target.name.as_str()]);
+            Some((labels, known.certificate_expires?))
+        });
+        let targets = known.iter().map(|known| &known.target);
+        let protection = lock(&directory.protection).clone();
+        let budgets = protection.purses().iter().map(|purse| {
+            let whose = match &purse.owner {
+                Owner::Probe(probe) => [probe.as_str(), ""],
+                Owner::Target(target) => ["", target.as_str()],
             };
-            let own = family.labels.iter().copied().map(str::to_owned);
-            let labels = scope.into_iter().chain(own).collect();
-            Desc::new(family.name.into(), family.help.into(), labels, [].into())
-                .expect("the table is valid, and the configuration lets only valid labels through that are not reserved")
-        };
-        let descriptions = ours().map(describe).collect();
+            (labels(BUDGET_LABELS, &whose), purse.now())
+        });
+        let guards = protection.guards().iter().map(|guard| {
+            let labels = labels(CERTIFICATE_LABELS, &[guard.target.name.as_str()]);
+            (labels, Arc::clone(guard))
+        });
         Self {
-            directory,
-            series_labels,
-            descriptions,
+            series: series.collect(),
+            lags: lags
+                .map(|(probe, lags)| (labels(&["probe"], &[probe.as_str()]), lags))
+                .collect(),
+            targets: targets
+                .map(|target| labels(TARGET_LABELS, &describe(target)))
+                .collect(),
+            certificates: certificates.collect(),
+            budgets: budgets.collect(),
+            guards: guards.collect(),
+            exporter: lock(&directory.exporter).clone(),
+            process: of_process(process),
         }
     }
-}
 
-/// The families that this collector exports.
-fn ours() -> impl Iterator<Item = &'static Family> {
-    table().filter(|family| !matches!(family.scope, Scope::Process))
-}
-
-impl Collector for Table {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<proto::MetricFamily> {
-        let now = Instant::now();
-        let (series, lags, known) = {
-            let held = lock(&self.directory.held);
-            (held.series(), held.lags(), held.targets())
-        };
-        let series: Vec<_> = series
-            .iter()
-            .map(|entry| {
-                let mut labels = pairs(&self.series_labels, &entry.labels);
-                labels.retain(|label| !LOAD_LABELS.contains(&label.name()) || !label.value().is_empty());
-                (labels, Reading::of(entry, now))
-            })
-            .collect();
-        let lags: Vec<_> = lags
-            .into_iter()
-            .map(|(probe, lags)| (pairs(&["probe"], &[probe.as_str()]), lags))
-            .collect();
-        let targets: Vec<_> = known
-            .iter()
-            .map(|known| pairs(TARGET_LABELS, &describe(&known.target)))
-            .collect();
-        let certificates: Vec<_> = known
-            .iter()
-            .filter_map(|known| {
-                let labels = pairs(CERTIFICATE_LABELS, &[known.target.name.as_str()]);
-                Some((labels, known.certificate_expires?))
-            })
-            .collect();
-        let exporter = lock(&self.directory.exporter).clone();
-        let protection = lock(&self.directory.protection).clone();
-        let budgets: Vec<_> = protection
-            .purses()
-            .iter()
-            .map(|purse| {
-                let whose = match &purse.owner {
-                    Owner::Probe(probe) => [probe.as_str(), ""],
-                    Owner::Target(target) => ["", target.as_str()],
-                };
-                (pairs(BUDGET_LABELS, &whose), purse.now())
-            })
-            .collect();
-        let guards: Vec<_> = protection
-            .guards()
-            .iter()
-            .map(|guard| (pairs(CERTIFICATE_LABELS, &[guard.target.name.as_str()]), guard))
-            .collect();
-        ours()
-            .map(|family| {
-                let mut rows = Rows::new(family);
-                match family.scope {
-                    Scope::Series(read) => series.iter().for_each(|(labels, of)| read(of, rows.of(labels))),
-                    Scope::Probe(read) => lags.iter().for_each(|(labels, of)| read(of, rows.of(labels))),
-                    Scope::Target => targets.iter().for_each(|labels| rows.of(labels).one(1.0)),
-                    Scope::Certificate => certificates
-                        .iter()
-                        .for_each(|(labels, expires)| rows.of(labels).one(*expires)),
-                    Scope::Budget(read) => {
-                        for (labels, (budget, used)) in &budgets {
-                            let rows = rows.of(labels);
-                            for unit in Unit::ALL {
-                                if let Some(value) = read(budget, used, *unit) {
-                                    rows.by(unit.as_str(), value);
-                                }
-                            }
+    /// What it says of a family.
+    pub(super) fn family(&self, family: &'static Family) -> Exposed<'_> {
+        let mut rows = Rows::new(family);
+        match family.scope {
+            Scope::Series(read) => {
+                let series = self.series.iter();
+                series.for_each(|(labels, of)| read(of, rows.of(labels)));
+            }
+            Scope::Probe(read) => {
+                let lags = self.lags.iter();
+                lags.for_each(|(labels, of)| read(of, rows.of(labels)));
+            }
+            Scope::Target => self.targets.iter().for_each(|labels| rows.of(labels).one(1.0)),
+            Scope::Certificate => {
+                let certificates = self.certificates.iter();
+                certificates.for_each(|(labels, expires)| rows.of(labels).one(*expires));
+            }
+            Scope::Budget(read) => {
+                for (labels, (budget, used)) in &self.budgets {
+                    let rows = rows.of(labels);
+                    for unit in Unit::ALL {
+                        if let Some(value) = read(budget, used, *unit) {
+                            rows.by(unit.as_str(), value);
                         }
                     }
-                    Scope::Guard(read) => guards
-                        .iter()
-                        .for_each(|(labels, guard)| rows.of(labels).known(read(guard))),
-                    Scope::Exporter(read) => read(&exporter, &mut rows),
-                    Scope::Process => {}
                 }
-                rows.family()
-            })
-            .collect()
+            }
+            Scope::Guard(read) => {
+                let guards = self.guards.iter();
+                guards.for_each(|(labels, guard)| rows.of(labels).known(read(guard)));
+            }
+            Scope::Exporter(read) => read(&self.exporter, &mut rows),
+            Scope::Process => {
+                let of_it = self.process.iter().find(|(name, _)| name == family.name);
+                rows.known(of_it.map(|(_, value)| *value));
+            }
+        }
+        rows.family()
     }
 }
 
@@ -181,122 +173,24 @@ fn describe(target: &Target) -> [String; 6] {
     ]
 }
 
-fn pairs(names: &[impl AsRef<str>], values: &[impl AsRef<str>]) -> Vec<proto::LabelPair> {
+fn labels(names: &[impl AsRef<str>], values: &[impl AsRef<str>]) -> Labels {
     let pairs = names.iter().zip(values);
     pairs
-        .map(|(name, value)| pair(name.as_ref(), value.as_ref()))
+        .map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned()))
         .collect()
 }
 
-fn pair(name: &str, value: &str) -> proto::LabelPair {
-    let mut pair = proto::LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
-    pair
-}
-
-/// A family while it is filled.
-#[derive(Debug)]
-pub(super) struct Rows<'a> {
-    family: &'static Family,
-    /// Labels of the series, probe or target that is being read.
-    scope: &'a [proto::LabelPair],
-    metrics: Vec<proto::Metric>,
-}
-
-impl<'a> Rows<'a> {
-    fn new(family: &'static Family) -> Self {
-        Self {
-            family,
-            scope: &[],
-            metrics: Vec::new(),
-        }
-    }
-
-    fn of(&mut self, scope: &'a [proto::LabelPair]) -> &mut Self {
-        self.scope = scope;
-        self
-    }
-
-    fn family(self) -> proto::MetricFamily {
-        let mut family = proto::MetricFamily::default();
-        family.set_name(self.family.name.to_owned());
-        family.set_help(self.family.help.to_owned());
-        family.set_field_type(match self.family.kind {
-            Kind::Counter => proto::MetricType::COUNTER,
-            Kind::Gauge => proto::MetricType::GAUGE,
-            Kind::Histogram(_) => proto::MetricType::HISTOGRAM,
-        });
-        family.set_metric(self.metrics);
-        family
-    }
-
-    /// The only metric of its scope.
-    pub(super) fn one(&mut self, value: impl Value) {
-        self.with(&[], value);
-    }
-
-    /// The only metric of its scope, where it is known.
-    pub(super) fn known(&mut self, value: Option<f64>) {
-        if let Some(value) = value {
-            self.one(value);
-        }
-    }
-
-    /// The metric with this value of the family's own label.
-    pub(super) fn by(&mut self, label: &str, value: impl Value) {
-        self.with(&[label], value);
-    }
-
-    /// A metric for each value of the family's own label, which is closed.
-    pub(super) fn counts<T: Copy, const N: usize>(
-        &mut self,
-        values: &[T],
-        label: fn(T) -> &'static str,
-        counts: &Counts<N>,
-    ) {
-        for (position, &value) in values.iter().enumerate() {
-            self.by(label(value), counts.get(position));
-        }
-    }
-
-    /// The metric with these values of the family's own labels.
-    pub(super) fn with(&mut self, labels: &[&str], value: impl Value) {
-        let own = pairs(self.family.labels, labels);
-        let labels = self.scope.iter().cloned().chain(own).collect();
-        let mut metric = proto::Metric::from_label(labels);
-        value.fill(self.family.kind, &mut metric);
-        self.metrics.push(metric);
-    }
-}
-
-/// What a row of the table reads.
-pub(super) trait Value {
-    fn fill(self, kind: Kind, metric: &mut proto::Metric);
-}
-
-impl Value for f64 {
-    fn fill(self, kind: Kind, metric: &mut proto::Metric) {
-        if kind == Kind::Counter {
-            let mut counter = proto::Counter::default();
-            counter.set_value(self);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = proto::Gauge::default();
-            gauge.set_value(self);
-            metric.set_gauge(gauge);
-        }
-    }
-}
-
-impl Value for u64 {
-    fn fill(self, kind: Kind, metric: &mut proto::Metric) {
-        (self as f64).fill(kind, metric);
-    }
-}
-
-impl Value for &Latency {
-    fn fill(self, _: Kind, metric: &mut proto::Metric) {
-        metric.set_histogram(self.into());
-    }
+/// What the crate prometheus says of this process: counters and gauges without labels.
+fn of_process(process: &ProcessCollector) -> Vec<(String, f64)> {
+    let families = process.collect().into_iter();
+    let value = |metric: &Metric, kind| match kind {
+        MetricType::COUNTER => metric.get_counter().get_value(),
+        _ => metric.get_gauge().get_value(),
+    };
+    families
+        .filter_map(|family| {
+            let metric = family.get_metric().first()?;
+            Some((family.name().to_owned(), value(metric, family.get_field_type())))
+        })
+        .collect()
 }

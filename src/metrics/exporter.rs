@@ -1,6 +1,6 @@
 //! What this program says of itself.
 
-use super::latency::{self, Latency};
+use super::latency::{Latency, Layouts};
 
 #[derive(Clone, Debug)]
 pub(super) struct Exporter {
@@ -18,15 +18,13 @@ impl Exporter {
         Some(revision) => revision,
         None => "unknown",
     };
-}
 
-impl Default for Exporter {
-    fn default() -> Self {
+    pub(super) fn new(layouts: &Layouts) -> Self {
         Self {
             last_load_succeeded: false,
             last_loaded: None,
             paused_since: None,
-            runtime_lag: Latency::new(latency::LAG),
+            runtime_lag: layouts.latency("llm_probe_exporter_runtime_lag_seconds"),
         }
     }
 }

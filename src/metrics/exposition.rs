@@ -1,129 +1,158 @@
-//! What is exposed, whatever the format: a view of the gathered registry, and the writer that the scraper
-//! asks for. There is one writer per format; prometheus' own writes `le="1"`, which Prometheus 2 takes for
-//! another bucket than the `le="1.0"` of everybody else.
+//! What is exposed, whatever the format: the model that each writer takes. Why it is ours: that of the crate
+//! prometheus has neither exemplars nor native histograms, and copies the labels of every sample.
 
-use prometheus::proto;
+use std::borrow::Cow;
 
-use super::text;
+use super::{
+    families::{Family, Kind},
+    latency::Latency,
+    numbers::Counts,
+};
 
-/// A rendered exposition.
-#[derive(Clone, Debug)]
-pub struct Rendered {
-    /// The exact `Content-Type`: Prometheus 3 fails a scrape without one.
-    pub content_type: &'static str,
-    pub body: Vec<u8>,
-}
+/// The name and the value of a label.
+pub(super) type Label = (String, String);
 
 /// A family with its samples.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Exposed<'a>(&'a proto::MetricFamily);
+#[derive(Debug)]
+pub(super) struct Exposed<'a> {
+    pub(super) family: &'static Family,
+    pub(super) samples: Vec<Sample<'a>>,
+}
 
 /// One set of label values and what it is at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Sample<'a> {
-    labels: &'a [proto::LabelPair],
+    /// Labels of the series, probe or target.
+    scope: &'a [Label],
+    /// The family's own labels.
+    own: &'static [&'static str],
+    /// Their values.
+    values: Vec<Cow<'a, str>>,
     pub(super) value: Value<'a>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Value<'a> {
     Number(f64),
-    Histogram(Histogram<'a>),
+    Histogram(&'a Latency),
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Histogram<'a>(&'a proto::Histogram);
-
-/// The families of a gathered registry, in its order, which is by name.
-pub(super) fn families(gathered: &[proto::MetricFamily]) -> impl Iterator<Item = Exposed<'_>> {
-    gathered.iter().map(Exposed)
-}
-
-impl<'a> Exposed<'a> {
-    pub(super) fn name(self) -> &'a str {
-        self.0.name()
-    }
-
-    pub(super) fn help(self) -> &'a str {
-        self.0.help()
-    }
-
-    /// As in the TYPE line. Nothing here is a summary.
-    pub(super) fn kind(self) -> &'static str {
-        match self.0.get_field_type() {
-            proto::MetricType::COUNTER => "counter",
-            proto::MetricType::GAUGE => "gauge",
-            proto::MetricType::HISTOGRAM => "histogram",
-            proto::MetricType::SUMMARY | proto::MetricType::UNTYPED => "untyped",
-        }
-    }
-
-    /// Sorted by label values.
-    pub(super) fn samples(self) -> impl Iterator<Item = Sample<'a>> {
-        let kind = self.0.get_field_type();
-        self.0.get_metric().iter().map(move |metric| Sample {
-            labels: metric.get_label(),
-            value: match kind {
-                proto::MetricType::HISTOGRAM => Value::Histogram(Histogram(metric.get_histogram())),
-                proto::MetricType::COUNTER => Value::Number(metric.get_counter().get_value()),
-                _ => Value::Number(metric.get_gauge().get_value()),
-            },
-        })
-    }
-
-    /// How many samples Prometheus stores of it.
-    pub(super) fn stored_samples(self) -> usize {
-        let samples = self.samples().map(|sample| match sample.value {
+impl Exposed<'_> {
+    /// How many samples Prometheus stores of it, without native histograms.
+    pub(super) fn stored_samples(&self) -> usize {
+        let samples = self.samples.iter().map(|sample| match sample.value {
             Value::Number(_) => 1,
             // The buckets, `+Inf`, sum and count.
-            Value::Histogram(histogram) => histogram.buckets().len() + 3,
+            Value::Histogram(histogram) => histogram.bounds().len() + 3,
         });
         samples.sum()
     }
 }
 
-impl<'a> Sample<'a> {
+impl Sample<'_> {
     /// Names and values, in order.
-    pub(super) fn labels(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.labels.iter().map(|pair| (pair.name(), pair.value()))
+    pub(super) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        let scope = self
+            .scope
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let own = self.own.iter().zip(&self.values);
+        scope.chain(own.map(|(name, value)| (*name, &**value)))
     }
 }
 
-impl<'a> Histogram<'a> {
-    /// Upper bounds and cumulative counts, without `+Inf`.
-    pub(super) fn buckets(self) -> impl ExactSizeIterator<Item = (f64, u64)> + 'a {
-        let buckets = self.0.get_bucket().iter();
-        buckets.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()))
-    }
-
-    pub(super) fn count(self) -> u64 {
-        self.0.get_sample_count()
-    }
-
-    pub(super) fn sum(self) -> f64 {
-        self.0.get_sample_sum()
+impl From<f64> for Value<'_> {
+    fn from(number: f64) -> Self {
+        Self::Number(number)
     }
 }
 
-/// The formats of the exposition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Text,
-}
-
-impl Format {
-    /// Text is the answer to no `Accept` at all, to `*/*` and to anything unknown.
-    const fn accepted(_accept: Option<&str>) -> Self {
-        Self::Text
+impl From<u64> for Value<'_> {
+    fn from(count: u64) -> Self {
+        Self::Number(count as f64)
     }
 }
 
-/// Writes what was gathered in the format that the header `Accept` asks for.
-pub(super) fn render(gathered: &[proto::MetricFamily], accept: Option<&str>) -> Rendered {
-    match Format::accepted(accept) {
-        Format::Text => Rendered {
-            content_type: text::CONTENT_TYPE,
-            body: text::write(gathered),
-        },
+impl<'a> From<&'a Latency> for Value<'a> {
+    fn from(histogram: &'a Latency) -> Self {
+        Self::Histogram(histogram)
+    }
+}
+
+/// A family while it is filled: what a row of the table writes into.
+#[derive(Debug)]
+pub(super) struct Rows<'a> {
+    scope: &'a [Label],
+    exposed: Exposed<'a>,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(family: &'static Family) -> Self {
+        let samples = Vec::new();
+        Self {
+            scope: &[],
+            exposed: Exposed { family, samples },
+        }
+    }
+
+    /// What follows is of the series, probe or target with these labels.
+    pub(super) fn of(&mut self, scope: &'a [Label]) -> &mut Self {
+        self.scope = scope;
+        self
+    }
+
+    pub(super) fn family(self) -> Exposed<'a> {
+        self.exposed
+    }
+
+    /// The only sample of its scope.
+    pub(super) fn one(&mut self, value: impl Into<Value<'a>>) {
+        self.push(Vec::new(), value.into());
+    }
+
+    /// The only sample of its scope, where it is known.
+    pub(super) fn known(&mut self, value: Option<f64>) {
+        if let Some(value) = value {
+            self.one(value);
+        }
+    }
+
+    /// The sample with this value of the family's own label.
+    pub(super) fn by(&mut self, label: impl Into<Cow<'a, str>>, value: impl Into<Value<'a>>) {
+        self.push(vec![label.into()], value.into());
+    }
+
+    /// A sample for each value of the family's own label, which is closed.
+    pub(super) fn counts<T: Copy, const N: usize>(
+        &mut self,
+        values: &[T],
+        label: fn(T) -> &'static str,
+        counts: &Counts<N>,
+    ) {
+        for (position, &value) in values.iter().enumerate() {
+            self.by(label(value), counts.get(position));
+        }
+    }
+
+    /// The sample with these values of the family's own labels.
+    pub(super) fn with<const N: usize>(&mut self, labels: [&'static str; N], value: impl Into<Value<'a>>) {
+        self.push(labels.map(Cow::Borrowed).into(), value.into());
+    }
+
+    fn push(&mut self, values: Vec<Cow<'a, str>>, value: Value<'a>) {
+        let family = self.exposed.family;
+        debug_assert_eq!(values.len(), family.labels.len(), "{}", family.name);
+        debug_assert_eq!(
+            matches!(value, Value::Histogram(_)),
+            matches!(family.kind, Kind::Histogram(_)),
+            "{}",
+            family.name
+        );
+        self.exposed.samples.push(Sample {
+            scope: self.scope,
+            own: family.labels,
+            values,
+            value,
+        });
     }
 }

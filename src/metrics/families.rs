@@ -2,8 +2,9 @@
 //! a row says what a family is and reads it from what was counted.
 
 use super::{
-    collector::{Reading, Rows},
+    collector::Reading,
     exporter::Exporter,
+    exposition::Rows,
     latency::{self, Buckets},
     numbers::Lags,
 };
@@ -65,6 +66,8 @@ pub enum Since {
     Load,
     /// From then on, too, but NaN until there is a last burst and when it is older than three intervals.
     Burst,
+    /// The same of the last search for the capacity, of the probes that search.
+    Search,
     /// Absent until known.
     Known,
 }
@@ -74,6 +77,7 @@ impl Since {
         match self {
             Self::Load => "load",
             Self::Burst => "last burst",
+            Self::Search => "last search",
             Self::Known => "once known",
         }
     }
@@ -82,8 +86,8 @@ impl Since {
 /// What a family has its samples of, and how they are read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scope {
-    Series(fn(&Reading, &mut Rows<'_>)),
-    Probe(fn(&Lags, &mut Rows<'_>)),
+    Series(Read<Reading>),
+    Probe(Read<Lags>),
     Target,
     /// Of the targets whose certificate was seen.
     Certificate,
@@ -91,12 +95,22 @@ pub(super) enum Scope {
     Budget(fn(&Budget, &Amounts, Unit) -> Option<f64>),
     /// Of each target, as it is guarded.
     Guard(fn(&Guard) -> Option<f64>),
-    Exporter(fn(&Exporter, &mut Rows<'_>)),
-    /// Read by the crate prometheus.
+    Exporter(Read<Exporter>),
+    /// What the crate prometheus says of the process.
     Process,
 }
 
+/// Units that a family may be named after.
+const UNITS: [&str; 5] = ["seconds", "bytes", "ratio", "tokens", "dollars"];
+
 impl Family {
+    /// What it is measured in, which its name ends with; `None` where it only counts.
+    pub(super) fn unit(&self) -> Option<&'static str> {
+        let name = self.name.strip_suffix("_total").unwrap_or(self.name);
+        let (_, last) = name.rsplit_once('_')?;
+        UNITS.into_iter().find(|unit| *unit == last)
+    }
+
     /// The labels that come from the scope; `None` stands for [`SERIES_LABELS`] and the declared ones.
     pub const fn scope_labels(&self) -> Option<&'static [&'static str]> {
         match self.scope {
@@ -110,10 +124,16 @@ impl Family {
     }
 }
 
-type Read = fn(&Reading, &mut Rows<'_>);
+/// How a row reads what was counted.
+type Read<T> = for<'a> fn(&'a T, &mut Rows<'a>);
 type Labels = &'static [&'static str];
 
-pub(super) const fn counter(name: &'static str, labels: Labels, help: &'static str, read: Read) -> Family {
+pub(super) const fn counter(
+    name: &'static str,
+    labels: Labels,
+    help: &'static str,
+    read: Read<Reading>,
+) -> Family {
     Family {
         name,
         kind: Kind::Counter,
@@ -129,7 +149,7 @@ pub(super) const fn gauge(
     labels: Labels,
     since: Since,
     help: &'static str,
-    read: Read,
+    read: Read<Reading>,
 ) -> Family {
     Family {
         name,
@@ -146,7 +166,7 @@ pub(super) const fn histogram(
     buckets: Buckets,
     labels: Labels,
     help: &'static str,
-    read: Read,
+    read: Read<Reading>,
 ) -> Family {
     Family {
         name,
@@ -158,7 +178,7 @@ pub(super) const fn histogram(
     }
 }
 
-pub(super) const fn lag(name: &'static str, help: &'static str, read: fn(&Lags, &mut Rows<'_>)) -> Family {
+pub(super) const fn lag(name: &'static str, help: &'static str, read: Read<Lags>) -> Family {
     let kind = Kind::Histogram(latency::LAG);
     Family {
         name,
@@ -176,7 +196,7 @@ pub(super) const fn exporter(
     labels: Labels,
     since: Since,
     help: &'static str,
-    read: fn(&Exporter, &mut Rows<'_>),
+    read: Read<Exporter>,
 ) -> Family {
     Family {
         name,

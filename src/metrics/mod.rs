@@ -2,18 +2,24 @@
 //!
 //! A series (one probe at one target and one load) is acquired once by whoever fires its bursts; its
 //! numbers are plain and behind one short lock, so that a scrape sees a request or a burst whole or not at
-//! all: requests = successes + failures + invalid, in every scrape. A scrape copies the numbers of a series
-//! under that lock and does everything else without it. From there on: `families` (what there is) →
-//! `collector` (read from the numbers) → the registry of the crate prometheus → `exposition` (a view of
-//! what was gathered) → one writer per format (`text`).
+//! all: requests = successes + failures + invalid, in every scrape, and the classic buckets of a histogram hold
+//! what its native ones do. A scrape copies the numbers of a series under that lock and does everything else
+//! without it. From there on: `collector` (the copy, read by the rows of `table`) → `exposition` (the model) → one
+//! writer per format (`text`, `openmetrics`, `proto`), as `negotiation` has it.
 
 mod collector;
+mod exemplar;
 mod exporter;
 mod exposition;
 mod families;
 mod latency;
+mod lines;
 mod listing;
+mod native;
+mod negotiation;
 mod numbers;
+mod openmetrics;
+mod proto;
 mod series;
 mod table;
 #[cfg(test)]
@@ -22,96 +28,122 @@ mod text;
 
 use std::sync::Arc;
 
-use prometheus::{Registry, process_collector::ProcessCollector};
+use prometheus::process_collector::ProcessCollector;
 
 use self::{
-    collector::Table,
+    collector::Collected,
+    latency::Layouts,
     series::{Directory, lock},
 };
 pub use self::{
-    exposition::Rendered,
     families::{Family, Kind, SERIES_LABELS, Since},
     latency::Buckets,
     listing::{aligned_table, markdown_table},
+    negotiation::{Format, Wanted},
     series::SeriesMetrics,
     table::table,
 };
-use crate::{config::plan::Series, protection::Protection, units::Seconds};
+use crate::{
+    config::plan::{Exposition, Series},
+    protection::Protection,
+    units::Seconds,
+};
 
-/// Everything that is counted, and the registry it is gathered from. Clones are the same metrics.
+/// Everything that is counted and exposed. Clones are the same metrics.
 #[derive(Clone, Debug)]
-pub struct Metrics {
-    registry: Registry,
-    directory: Arc<Directory>,
-    label_names: Arc<[String]>,
+pub struct Metrics(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    directory: Directory,
+    label_names: Vec<String>,
+    /// What is exposed, by name.
+    families: Vec<&'static Family>,
+    process: ProcessCollector,
 }
 
 impl Metrics {
-    /// `label_names` are those that the configuration declares; they hold until the end of the process, because
-    /// a family has one set of labels.
-    ///
-    /// # Panics
-    /// When a label name is not valid, is there twice, or is one of [`reserved_labels`].
-    pub fn new(label_names: &[String]) -> Self {
-        let directory = Arc::<Directory>::default();
-        let registry = Registry::new();
-        let ours = Table::new(Arc::clone(&directory), label_names);
-        for collector in [Box::new(ours) as _, Box::new(ProcessCollector::for_self()) as _] {
-            let registered = registry.register(collector);
-            registered.expect("names of families are unique: a test of the table says so");
-        }
-        Self {
-            registry,
-            directory,
-            label_names: label_names.into(),
-        }
+    /// `label_names` are those that the configuration declares. They hold until the end of the process, and so does
+    /// `exposition`: a family has one set of labels, and one of buckets.
+    pub fn new(label_names: &[String], exposition: &Exposition) -> Self {
+        let exposed = |family: &&Family| !exposition.disable.contains(family.name);
+        let mut families: Vec<_> = table().filter(exposed).collect();
+        families.sort_unstable_by_key(|family| family.name);
+        Self(Arc::new(Parts {
+            directory: Directory::new(Layouts::new(exposition)),
+            label_names: label_names.to_owned(),
+            families,
+            process: ProcessCollector::for_self(),
+        }))
     }
 
     /// The metrics of a series of a plan that goes into force, at 0 unless somebody holds the same label
     /// values already.
     pub fn acquire(&self, series: &Series) -> SeriesMetrics {
-        SeriesMetrics::acquire(&self.directory, &self.label_names, series)
+        SeriesMetrics::acquire(&self.0.directory, &self.0.label_names, series)
     }
 
     /// These budgets and guards are in force.
     pub fn guarded_by(&self, protection: Protection) {
-        *lock(&self.directory.protection) = protection;
+        *lock(&self.0.directory.protection) = protection;
+    }
+
+    /// The budgets and guards that are in force.
+    pub fn guarded(&self) -> Protection {
+        lock(&self.0.directory.protection).clone()
     }
 
     /// A configuration was loaded.
     pub fn config_loaded(&self, unix_now: f64) {
-        let mut exporter = lock(&self.directory.exporter);
+        let mut exporter = lock(&self.0.directory.exporter);
         exporter.last_load_succeeded = true;
         exporter.last_loaded = Some(unix_now);
     }
 
     /// A configuration was to be loaded and is wrong: the one before is still in force.
     pub fn config_rejected(&self) {
-        lock(&self.directory.exporter).last_load_succeeded = false;
+        lock(&self.0.directory.exporter).last_load_succeeded = false;
     }
 
     /// Since when all bursts are held back, in seconds since the Unix epoch; `None` while they are not.
     pub fn paused(&self, since: Option<f64>) {
-        lock(&self.directory.exporter).paused_since = since;
+        lock(&self.0.directory.exporter).paused_since = since;
     }
 
     /// A timer of the measuring runtime fired so late.
     pub fn runtime_lag(&self, lag: Seconds) {
-        lock(&self.directory.exporter).runtime_lag.observe(lag);
+        lock(&self.0.directory.exporter).runtime_lag.observe(lag);
     }
 
-    /// How many samples a scrape stores.
+    /// How many samples a scrape stores, without native histograms.
     pub fn samples(&self) -> usize {
-        let gathered = self.registry.gather();
-        exposition::families(&gathered)
-            .map(exposition::Exposed::stored_samples)
+        let collected = self.collected();
+        let families = self.0.families.iter();
+        families
+            .map(|family| collected.family(family).stored_samples())
             .sum()
     }
 
-    /// The exposition in the format that the header `Accept` asks for. It takes milliseconds: keep it off the
-    /// measuring runtime.
-    pub fn render(&self, accept: Option<&str>) -> Rendered {
-        exposition::render(&self.registry.gather(), accept)
+    /// The exposition in `format`. It takes milliseconds: keep it off the measuring runtime.
+    pub fn render(&self, format: Format) -> Vec<u8> {
+        let collected = self.collected();
+        // One family at a time: all of them at once would take more memory than the answer.
+        let mut families = self.0.families.iter().map(|family| collected.family(family));
+        match format {
+            Format::Text => text::write(&mut families),
+            Format::OpenMetrics => openmetrics::write(&mut families),
+            Format::Protobuf => proto::write(&mut families),
+        }
+    }
+
+    fn collected(&self) -> Collected {
+        let Parts {
+            directory,
+            label_names,
+            process,
+            ..
+        } = &*self.0;
+        Collected::now(directory, label_names, process)
     }
 }
 

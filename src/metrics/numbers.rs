@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::latency::{self, Latency};
+use super::latency::{Latency, Layouts};
 use crate::{
     baseline::Medians,
+    capacity::Capacity,
     config::plan::{Price, Series, Slo},
     measure::{Measurement, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
@@ -87,7 +88,8 @@ pub(super) struct Numbers {
     pub(super) good_bursts: u64,
     pub(super) consumption: Consumption,
     pub(super) token_sources: Counts<{ TokenSource::ALL.len() }>,
-    /// What the server found of prompts in its cache, by what was expected: a new plan may expect otherwise.
+    /// What the server found of prompts in its cache, by what was expected: a new plan may expect otherwise, and
+    /// so does a later turn of a conversation.
     pub(super) found: [Counts<{ Found::ALL.len() }>; Cache::ALL.len()],
     /// By status; `None` is every other one.
     pub(super) responses: BTreeMap<Option<u16>, u64>,
@@ -97,6 +99,8 @@ pub(super) struct Numbers {
     pub(super) baseline: (Medians, u64),
     /// The last burst and when it ended.
     last_burst: Option<(Instant, Arc<Summary>)>,
+    /// The last search for the capacity that says something of the endpoint, and when it ended.
+    last_search: Option<(Instant, Arc<Capacity>)>,
     pub(super) ttft: Latency,
     pub(super) ttft_after_connect: Latency,
     pub(super) ttfo: Latency,
@@ -113,7 +117,8 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    pub(super) fn new(plan: Series) -> Self {
+    pub(super) fn new(plan: Series, layouts: &Layouts) -> Self {
+        let latency = |family| layouts.latency(family);
         Self {
             interval: plan.probe.every,
             plan,
@@ -138,17 +143,18 @@ impl Numbers {
             times: Times::default(),
             baseline: (Medians::default(), 0),
             last_burst: None,
-            ttft: Latency::new(latency::FIRST_TOKEN),
-            ttft_after_connect: Latency::new(latency::FIRST_TOKEN),
-            ttfo: Latency::new(latency::FIRST_TOKEN),
-            ttst: Latency::new(latency::BETWEEN_TOKENS),
-            itl: Latency::new(latency::BETWEEN_TOKENS),
-            gaps: Latency::new(latency::BETWEEN_TOKENS),
-            longest_gap: Latency::new(latency::BETWEEN_TOKENS),
-            request_duration: Latency::new(latency::REQUEST),
-            failed_duration: Latency::new(latency::FAILED),
-            phases: std::array::from_fn(|_| Latency::new(latency::PHASE)),
-            server_phases: std::array::from_fn(|_| Latency::new(latency::SERVER_PHASE)),
+            last_search: None,
+            ttft: latency("llm_probe_time_to_first_token_seconds"),
+            ttft_after_connect: latency("llm_probe_time_to_first_token_after_connect_seconds"),
+            ttfo: latency("llm_probe_time_to_first_output_seconds"),
+            ttst: latency("llm_probe_time_to_second_token_seconds"),
+            itl: latency("llm_probe_inter_token_latency_seconds"),
+            gaps: latency("llm_probe_inter_chunk_latency_seconds"),
+            longest_gap: latency("llm_probe_longest_gap_seconds"),
+            request_duration: latency("llm_probe_request_duration_seconds"),
+            failed_duration: latency("llm_probe_failed_request_duration_seconds"),
+            phases: std::array::from_fn(|_| latency("llm_probe_request_phase_seconds")),
+            server_phases: std::array::from_fn(|_| latency("llm_probe_server_phase_seconds")),
         }
     }
 
@@ -174,12 +180,19 @@ impl Numbers {
             Outcome::Ok => {
                 self.times.last_success = Some(unix_now);
                 self.success(record, measured);
-                if let Some(found) = self.found.get_mut(plan.probe.prompt.cache as usize) {
-                    found.add(record.usage.found() as usize, 1);
+                if let Some(duration) = measured.duration {
+                    self.request_duration
+                        .observe_request(duration, record.id, unix_now);
+                }
+                let expected = record.asked.expects(plan.probe.prompt.cache);
+                if let Some(found) = self.found.get_mut(expected as usize) {
+                    found.add(record.found() as usize, 1);
                 }
             }
         }
-        observe(&mut self.ttft, judged.waited_for_first_token());
+        if let Some(waited) = judged.waited_for_first_token() {
+            self.ttft.observe_request(waited, record.id, unix_now);
+        }
         if let Some(status) = record.status {
             let known = self.responses.len() < MOST_CODES || self.responses.contains_key(&Some(status));
             *self.responses.entry(known.then_some(status)).or_default() += 1;
@@ -196,7 +209,6 @@ impl Numbers {
             (&mut self.ttst, measured.ttst),
             (&mut self.itl, measured.itl),
             (&mut self.longest_gap, measured.longest_gap),
-            (&mut self.request_duration, measured.duration),
         ] {
             observe(histogram, value);
         }
@@ -214,6 +226,9 @@ impl Numbers {
     }
 
     fn verdicts(&mut self, judged: &Judged) {
+        if self.is_search() {
+            return;
+        }
         let mut unjudged = [false; Why::ALL.len()];
         for (objective, verdict) in judged.verdicts.each() {
             match verdict {
@@ -253,9 +268,7 @@ impl Numbers {
             sum.0 = sum.0.saturating_add(tokens.unwrap_or_default().0);
         }
         if let Some(price) = price {
-            let per_million = prompt.unwrap_or_default().0 as f64 * price.input_per_million
-                + output_or_deltas.0 as f64 * price.output_per_million;
-            sum.dollars += per_million / 1e6;
+            sum.dollars += price.of(prompt.unwrap_or_default().0 as f64, output_or_deltas.0 as f64);
         }
         if output.is_some() || record.timeline.deltas > 0 {
             self.token_sources.add(measured.token_source as usize, 1);
@@ -265,6 +278,8 @@ impl Numbers {
     pub(super) fn burst_begun(&mut self, unix_now: f64) {
         self.bursts += 1;
         self.times.last_start = Some(unix_now);
+        self.ttft.burst_begun();
+        self.request_duration.burst_begun();
     }
 
     /// A burst counts for the objective when any of its requests was judged.
@@ -279,18 +294,35 @@ impl Numbers {
         self.last_burst = Some((now, Arc::clone(summary)));
     }
 
-    pub(super) fn skipped(&mut self, skip: Skip, bursts: u32) {
+    /// Bursts were due and not fired. Where the endpoint is to blame, every configured objective counts their
+    /// requests as judged and missed, and the bursts as bad ones, unless `slo.withheld` says to ignore it.
+    pub(super) fn skipped(&mut self, skip: Skip, bursts: u32, plan: &Series) {
         self.skipped.add(skip as usize, bursts.into());
+        let slo = &plan.step.slo;
+        if slo.judges(skip) && !self.is_search() {
+            self.withheld_requests(slo, plan.planned_requests() * u64::from(bursts));
+            self.judged_bursts += u64::from(bursts);
+        }
     }
 
-    /// Bursts that were due and never sent, of so many requests each: judged and missed.
-    pub(super) fn withheld(&mut self, slo: &Slo, bursts: u32, requests: u64) {
-        self.withheld_requests(slo, requests * u64::from(bursts));
-        self.judged_bursts += u64::from(bursts);
+    /// Whether its bursts search for the capacity. That there are loads at which it misses its objective is what they
+    /// look for: it counts for no objective.
+    fn is_search(&self) -> bool {
+        self.plan.probe.capacity.is_some()
+    }
+
+    /// A search for the capacity ended.
+    pub(super) fn searched(&mut self, capacity: &Arc<Capacity>, now: Instant) {
+        if capacity.is_known() {
+            self.last_search = Some((now, Arc::clone(capacity)));
+        }
     }
 
     /// Requests that were never sent: judged and missed.
     pub(super) fn withheld_requests(&mut self, slo: &Slo, requests: u64) {
+        if self.is_search() {
+            return;
+        }
         for objective in configured(slo) {
             self.judged.add(objective as usize, requests);
         }
@@ -318,11 +350,26 @@ impl Numbers {
         self.times.last_success.get_or_insert(unix);
     }
 
+    /// The interval, as far as budgets stretch it.
+    pub(super) fn interval_in_force(&self) -> Duration {
+        let seconds = self.interval.as_secs_f64() * self.stretch;
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
     /// The last burst, while it still says something of now.
     pub(super) fn fresh_burst(&self, now: Instant) -> Option<Arc<Summary>> {
-        let (ended, summary) = self.last_burst.as_ref()?;
-        let fresh_for = self.interval.saturating_mul(FRESH_INTERVALS);
-        (now.saturating_duration_since(*ended) <= fresh_for).then(|| Arc::clone(summary))
+        self.fresh(self.last_burst.as_ref(), now)
+    }
+
+    /// The last search for the capacity, while it does.
+    pub(super) fn fresh_search(&self, now: Instant) -> Option<Arc<Capacity>> {
+        self.fresh(self.last_search.as_ref(), now)
+    }
+
+    fn fresh<T>(&self, last: Option<&(Instant, Arc<T>)>, now: Instant) -> Option<Arc<T>> {
+        let (ended, last) = last?;
+        let fresh_for = self.interval_in_force().saturating_mul(FRESH_INTERVALS);
+        (now.saturating_duration_since(*ended) <= fresh_for).then(|| Arc::clone(last))
     }
 }
 
@@ -333,11 +380,11 @@ pub(super) struct Lags {
     pub(super) send: Latency,
 }
 
-impl Default for Lags {
-    fn default() -> Self {
+impl Lags {
+    pub(super) fn new(layouts: &Layouts) -> Self {
         Self {
-            schedule: Latency::new(latency::LAG),
-            send: Latency::new(latency::LAG),
+            schedule: layouts.latency("llm_probe_schedule_lag_seconds"),
+            send: layouts.latency("llm_probe_send_lag_seconds"),
         }
     }
 }

@@ -11,15 +11,21 @@ use tokio::time::Instant;
 
 use super::{
     exporter::Exporter,
+    latency::Layouts,
     numbers::{Lags, Numbers},
 };
 use crate::{
+    baseline::Baseline,
+    capacity::Capacity,
     config::plan::{Series, Target},
     outcome::{Outcome, Skip},
     protection::Protection,
     summary::{Judged, Summary},
     units::{Name, Seconds},
 };
+
+/// The load of a series whose bursts search for the capacity: it has requests of all loads.
+const SEARCH: &str = "search";
 
 /// A panic while numbers were changed leaves them as they are: a count may lack what the panic was about.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -54,12 +60,24 @@ pub(super) struct Known {
 }
 
 /// Everything that is counted. What nobody holds any more is gone: there is nothing to release by hand.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Directory {
+    pub(super) layouts: Layouts,
     pub(super) held: Mutex<Held>,
     pub(super) exporter: Mutex<Exporter>,
     /// The budgets and guards that are in force.
     pub(super) protection: Mutex<Protection>,
+}
+
+impl Directory {
+    pub(super) fn new(layouts: Layouts) -> Self {
+        Self {
+            held: Mutex::default(),
+            exporter: Mutex::new(Exporter::new(&layouts)),
+            protection: Mutex::default(),
+            layouts,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -70,9 +88,11 @@ pub(super) struct Held {
 }
 
 impl Held {
-    fn acquire(&mut self, labels: LabelValues, plan: &Series) -> Arc<Entry> {
+    fn acquire(&mut self, labels: LabelValues, plan: &Series, layouts: &Layouts) -> Arc<Entry> {
         self.forget();
-        let lags = held(&mut self.lags, plan.probe.name.clone(), Mutex::default);
+        let lags = held(&mut self.lags, plan.probe.name.clone(), || {
+            Mutex::new(Lags::new(layouts))
+        });
         let target = held(&mut self.targets, plan.target.name.clone(), || {
             Mutex::new(Known {
                 target: Arc::clone(&plan.target),
@@ -82,7 +102,7 @@ impl Held {
         lock(&target).target = Arc::clone(&plan.target);
         let entry = held(&mut self.series, Arc::clone(&labels), || Entry {
             labels,
-            numbers: Mutex::new(Numbers::new(plan.clone())),
+            numbers: Mutex::new(Numbers::new(plan.clone(), layouts)),
             in_flight: Arc::default(),
             lags,
             target,
@@ -141,18 +161,21 @@ impl SeriesMetrics {
     /// on keeps its own.
     pub(super) fn acquire(directory: &Directory, label_names: &[String], plan: &Series) -> Self {
         let load = plan.step.load;
+        let is_search = plan.probe.capacity.is_some();
+        let shown = |load: Option<String>| match load {
+            Some(_) if is_search => SEARCH.to_owned(),
+            load => load.unwrap_or_default(),
+        };
         let values = [
             plan.probe.name.to_string(),
             plan.target.name.to_string(),
             plan.target.model.clone(),
-            load.concurrency()
-                .map(|users| users.to_string())
-                .unwrap_or_default(),
-            load.rate().map(|rate| rate.to_string()).unwrap_or_default(),
+            shown(load.concurrency().map(|users| users.to_string())),
+            shown(load.rate().map(|rate| rate.to_string())),
         ];
         let declared = label_names.iter().map(|name| plan.label(name).to_owned());
         let labels = values.into_iter().chain(declared).collect();
-        let entry = lock(&directory.held).acquire(labels, plan);
+        let entry = lock(&directory.held).acquire(labels, plan, &directory.layouts);
         let plan = plan.clone();
         Self { entry, plan }
     }
@@ -175,14 +198,24 @@ impl SeriesMetrics {
         lock(&self.entry.numbers).burst_begun(unix_now);
     }
 
+    /// What is usual, as it was learned before a restart.
+    pub fn usual(&self, baseline: &Baseline) {
+        lock(&self.entry.numbers).baseline = (baseline.usual(), baseline.bursts());
+    }
+
     /// All requests of a burst ended.
     pub fn burst_ended(&self, summary: &Arc<Summary>, now: Instant) {
         lock(&self.entry.numbers).burst_ended(summary, now);
     }
 
-    /// A burst was due and is not fired.
+    /// A search for the capacity ended.
+    pub fn searched(&self, capacity: &Arc<Capacity>, now: Instant) {
+        lock(&self.entry.numbers).searched(capacity, now);
+    }
+
+    /// Bursts were due and are not fired.
     pub fn skipped(&self, skip: Skip, bursts: u32) {
-        lock(&self.entry.numbers).skipped(skip, bursts);
+        lock(&self.entry.numbers).skipped(skip, bursts, &self.plan);
     }
 
     /// Requests of a burst that began were never sent. What they make of the burst is in its summary.
@@ -192,16 +225,6 @@ impl SeriesMetrics {
         numbers.requests_skipped(skip, requests.into());
         if slo.judges_unsent(skip) {
             numbers.withheld_requests(slo, requests.into());
-        }
-    }
-
-    /// A burst of so many requests was due and is withheld: where the endpoint is to blame, every configured
-    /// objective counts them as judged and missed, and the burst as a bad one, unless `slo.withheld` says to
-    /// ignore it.
-    pub fn withheld(&self, skip: Skip, bursts: u32, requests: u64) {
-        let slo = &self.plan.step.slo;
-        if slo.judges(skip) {
-            lock(&self.entry.numbers).withheld(slo, bursts, requests);
         }
     }
 

@@ -2,28 +2,32 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
-use prometheus::{Encoder, TextEncoder};
+use prometheus::core::Collector;
 use tokio::time::Instant;
 
-use super::*;
+use super::{exposition::Value, *};
 use crate::{
     baseline::{Baseline, Medians},
     calendar::Calendar,
+    capacity::{Capacity, End},
     config::plan::{
-        Alert, Connection, Dialect, Generation, HttpVersion, Price, Probe, Reach, Slo, Step, Target,
-        TextMode, Timeouts, Withheld,
+        Alert, Bounds, Connection, Dialect, FAMILIES, Generation, HISTOGRAMS, HttpVersion, Price, Probe,
+        Reach, Slo, Step, Target, TextMode, Timeouts, Wished, Withheld,
     },
     diagnose::diagnose,
-    load::{Arrival, Load, Volume},
+    identity::RequestId,
+    load::{Arrival, Load, Rate, Volume},
     measure::Measurement,
     outcome::{Failure, Invalid, Outcome, Skip},
-    prompt::{Cache, Prompt, Source},
+    prompt::{Cache, Prompt, Script, Scripts, Source},
     record::{ConnectionState, Record},
     slo::{ErrorBounds, Verdicts, judge},
     summary::{Judged, Summary, Tally},
     units::{Name, Ratio, Tokens},
     usage::{ServerPhases, Usage},
 };
+
+mod formats;
 
 const NOON: f64 = 1_753_100_000.5;
 
@@ -72,11 +76,13 @@ fn edited(
         calendar: Calendar::default(),
         jitter: Ratio::new(0.0).unwrap(),
         steps: Vec::new(),
+        capacity: None,
         ladder_stop: None,
         settle: Duration::ZERO,
         warmup: 0,
         prompt: Prompt {
-            source: Source::Text("Hello".into()),
+            prefix: None,
+            source: Source::Written(Scripts::only(Script::of_text("Hello"))),
             system: None,
             cache: Cache::Bust,
         },
@@ -125,6 +131,7 @@ fn rich(probe: &str, target: &str, users: u32) -> Series {
 fn record(outcome: Outcome, ttft: u64, deltas: u64) -> Record {
     let t0 = Instant::now();
     let mut record = Record::new(0, false, t0);
+    record.id = Some(RequestId::new(ttft.into()));
     let line = &mut record.timeline;
     let start = t0 + ms(1);
     line.start = Some(start);
@@ -201,6 +208,11 @@ fn burst(
     summary
 }
 
+fn new_metrics(label_names: &[&str]) -> Metrics {
+    let names: Vec<_> = label_names.iter().map(|name| (*name).to_owned()).collect();
+    Metrics::new(&names, &Exposition::default())
+}
+
 fn armed(metrics: &Metrics, series: &Series, unix: f64) -> SeriesMetrics {
     let handle = metrics.acquire(series);
     handle.armed(unix);
@@ -224,7 +236,6 @@ fn exercise(metrics: &Metrics, series: &Series) -> SeriesMetrics {
     ];
     burst(&handle, series, records);
     handle.skipped(Skip::Overlap, 1);
-    handle.withheld(Skip::Overlap, 1, 2);
     handle.next_due(Some(NOON + 10.0), series.probe.every);
     handle.in_flight().fetch_add(1, Ordering::Relaxed);
     metrics.config_loaded(NOON - 61.0);
@@ -234,7 +245,7 @@ fn exercise(metrics: &Metrics, series: &Series) -> SeriesMetrics {
 }
 
 fn scrape(metrics: &Metrics) -> String {
-    String::from_utf8(metrics.render(None).body).unwrap()
+    String::from_utf8(metrics.render(Format::Text)).unwrap()
 }
 
 /// The value of the only sample of this name and labels.
@@ -272,7 +283,7 @@ fn check(text: &str, expected: &[(&str, &[&str], f64)]) {
 
 #[tokio::test(start_paused = true)]
 async fn the_whole_exposition() {
-    let metrics = Metrics::new(&["team".into(), "region".into()]);
+    let metrics = new_metrics(&["team", "region"]);
     let loaded = edited(("fifty \"users\"", "granite", 50), |probe, target, _| {
         probe.labels.insert("team".into(), "chat".into());
         target
@@ -282,10 +293,7 @@ async fn the_whole_exposition() {
     });
     let rich = rich("single", "ollama", 1);
     let held = (exercise(&metrics, &rich), metrics.acquire(&loaded));
-    let rendered = metrics.render(Some("application/openmetrics-text"));
-    assert_eq!(rendered.content_type, "text/plain; version=0.0.4; charset=utf-8");
-    let text = String::from_utf8(rendered.body).unwrap();
-    let ours: String = text
+    let ours: String = scrape(&metrics)
         .split_inclusive('\n')
         .filter(|line| !line.contains("process_") && !line.contains("build_info{"))
         .collect();
@@ -295,7 +303,7 @@ async fn the_whole_exposition() {
 
 #[test]
 fn counters_and_histograms_are_at_0_from_the_start() {
-    let metrics = Metrics::new(&[]);
+    let metrics = new_metrics(&[]);
     let held = metrics.acquire(&rich("p", "t", 1));
     let text = scrape(&metrics);
     let families: Vec<_> = table()
@@ -330,7 +338,7 @@ fn counters_and_histograms_are_at_0_from_the_start() {
 
 #[test]
 fn only_what_is_configured_is_judged_and_priced() {
-    let metrics = Metrics::new(&[]);
+    let metrics = new_metrics(&[]);
     let held = metrics.acquire(&plain("p", "t", 1));
     let text = scrape(&metrics);
     assert!(!text.contains("slo_limit_seconds"));
@@ -340,7 +348,7 @@ fn only_what_is_configured_is_judged_and_priced() {
         .lines()
         .filter(|line| line.starts_with("llm_probe_slo_requests_total{"))
         .collect();
-    assert!(judged.len() == 2 && judged[0].contains("goodput") && judged[1].contains("success"));
+    assert!(judged.len() == 2 && judged[0].contains("success") && judged[1].contains("goodput"));
     // What is not known is absent, not 0.
     for unknown in ["armed", "last_start", "next_due"] {
         assert!(!text.contains(&format!("burst_{unknown}_timestamp")), "{unknown}");
@@ -357,7 +365,7 @@ fn only_what_is_configured_is_judged_and_priced() {
 
 #[test]
 fn what_counts_for_what() {
-    let metrics = Metrics::new(&[]);
+    let metrics = new_metrics(&[]);
     let held = exercise(&metrics, &rich("p", "t", 1));
     let text = scrape(&metrics);
     check(
@@ -395,7 +403,7 @@ fn what_counts_for_what() {
             ("connections_total", &["new"], 5.0),
             ("send_lag_seconds_count", &[], 5.0),
             // 2 + 2 judged, of which one was too slow; then 2 withheld.
-            ("slo_requests_total", &["ttft"], 6.0),
+            ("slo_requests_total", &["ttft"], 5.0),
             ("slo_good_requests_total", &["ttft"], 1.0),
             ("slo_good_requests_total", &["success"], 2.0),
             ("slo_unjudged_requests_total", &["invalid"], 1.0),
@@ -419,12 +427,12 @@ fn what_counts_for_what() {
 
 #[test]
 fn withheld_bursts_are_missed_unless_ignored() {
-    let metrics = Metrics::new(&[]);
+    let metrics = new_metrics(&[]);
     let missed = rich("p", "t", 8);
     let ignored = edited(("q", "t", 8), |_, _, step| step.slo.withheld = Withheld::Ignore);
     let held = [&missed, &ignored].map(|series| metrics.acquire(series));
     for series in &held {
-        series.withheld(Skip::Overlap, 1, 8);
+        series.skipped(Skip::Overlap, 1);
     }
     let text = scrape(&metrics);
     for slo in ["ttft", "ttfo", "itl", "gap", "request", "success", "goodput"] {
@@ -454,7 +462,7 @@ fn withheld_bursts_are_missed_unless_ignored() {
 
 #[test]
 fn a_good_burst_counts_and_an_unjudged_one_does_not() {
-    let metrics = Metrics::new(&[]);
+    let metrics = new_metrics(&[]);
     let series = plain("p", "t", 1);
     let held = metrics.acquire(&series);
     burst(&held, &series, [record(Outcome::Ok, 200, 3)]);
@@ -469,9 +477,85 @@ fn a_good_burst_counts_and_an_unjudged_one_does_not() {
     );
 }
 
+/// A probe that searches up to a load.
+fn searching(most: Load) -> Series {
+    let lowest = most.like(1.0).unwrap();
+    let bounds = Bounds::new(lowest, Volume::Requests(1), 0, 64, Wished::default()).unwrap();
+    edited(("p", "t", 8), |probe, _, step| {
+        probe.capacity = Some(bounds);
+        step.load = most;
+    })
+}
+
+fn found(meets: Option<u32>, misses: Option<u32>, ended: End) -> Arc<Capacity> {
+    Arc::new(Capacity {
+        meets: meets.map(Load::Users),
+        misses: misses.map(Load::Users),
+        ended,
+        confidence: Ratio::new(0.75),
+        requests: 40,
+        sentence: String::new(),
+        curve: Vec::new(),
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_is_exported_until_it_is_stale_and_counts_for_no_objective() {
+    let metrics = new_metrics(&[]);
+    let series = searching(Load::Users(8));
+    let held = metrics.acquire(&series);
+    let of = |name: &str| {
+        let text = scrape(&metrics);
+        value(&text, &format!("llm_probe_capacity_{name}"), &["search"]).unwrap()
+    };
+    assert!(of("concurrency").is_nan() && of("found").is_nan());
+    for (capacity, concurrency, missed, is_found) in [
+        (found(Some(12), Some(13), End::Found), 12.0, 13.0, 1.0),
+        (found(Some(64), None, End::AtLeast), 64.0, f64::INFINITY, 0.0),
+        (found(None, Some(1), End::Nothing), 0.0, 1.0, 0.0),
+        (
+            found(Some(4), Some(8), End::Stopped(Skip::Backoff)),
+            4.0,
+            8.0,
+            0.0,
+        ),
+        // That one says nothing: what was known stays.
+        (found(Some(2), None, End::Stopped(Skip::Drain)), 4.0, 8.0, 0.0),
+    ] {
+        held.searched(&capacity, Instant::now());
+        let told = [of("concurrency"), of("missed_concurrency"), of("found")];
+        assert!(
+            told.iter()
+                .zip([concurrency, missed, is_found])
+                .all(|(told, right)| told.total_cmp(&right).is_eq()),
+            "{told:?}"
+        );
+    }
+    assert!((of("confidence_ratio") - 0.75).abs() < 1e-9);
+
+    held.request(&judged(&series, record(Outcome::Ok, 200, 3)), 1.0);
+    held.request(
+        &judged(&series, record(Outcome::Failed(Failure::Truncated), 200, 3)),
+        2.0,
+    );
+    held.skipped(Skip::Overlap, 3);
+    let text = scrape(&metrics);
+    assert!(text.contains("llm_probe_requests_total{"), "{text}");
+    let judged = text
+        .lines()
+        .filter(|line| line.starts_with("llm_probe_slo_") && line.contains("_total{"));
+    assert!(
+        judged.clone().count() > 3 && judged.clone().all(|line| line.ends_with(" 0")),
+        "{text}"
+    );
+
+    tokio::time::advance(series.probe.every * 3 + Duration::from_millis(1)).await;
+    assert!(of("concurrency").is_nan());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_last_burst_goes_stale_after_three_intervals() {
-    let metrics = Metrics::new(&[]);
+    let metrics = new_metrics(&[]);
     let series = plain("p", "t", 1);
     let held = metrics.acquire(&series);
     let of_burst: Vec<_> = table().filter(|family| family.since == Since::Burst).collect();
@@ -504,7 +588,7 @@ async fn the_last_burst_goes_stale_after_three_intervals() {
 
 #[test]
 fn a_new_plan_that_acquires_before_the_old_one_lets_go_keeps_the_counts() {
-    let metrics = Metrics::new(&["team".into()]);
+    let metrics = new_metrics(&["team"]);
     let old = plain("p", "t", 1);
     let old_held = armed(&metrics, &old, NOON);
     let gone = armed(&metrics, &plain("gone", "t2", 1), NOON);
@@ -550,7 +634,7 @@ fn a_new_plan_that_acquires_before_the_old_one_lets_go_keeps_the_counts() {
 
 #[test]
 fn names_that_join_to_the_same_text_are_different_series() {
-    let metrics = Metrics::new(&[]);
+    let metrics = new_metrics(&[]);
     let (left, right) = (plain("ab", "c", 1), plain("a", "bc", 1));
     let held = [&left, &right].map(|series| metrics.acquire(series));
     burst(&held[0], &left, [record(Outcome::Ok, 200, 3)]);
@@ -565,7 +649,7 @@ fn names_that_join_to_the_same_text_are_different_series() {
 
 #[test]
 fn a_scrape_never_sees_half_a_request() {
-    let metrics = Metrics::new(&[]);
+    let metrics = new_metrics(&[]);
     let series = plain("p", "t", 1);
     let held = metrics.acquire(&series);
     let outcomes = [
@@ -609,7 +693,7 @@ fn a_scrape_never_sees_half_a_request() {
 
 #[tokio::test]
 async fn the_table_is_what_is_exported() {
-    let metrics = Metrics::new(&["team".into()]);
+    let metrics = new_metrics(&["team"]);
     let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, budget: { requests: 9, per: day }, busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\n";
     let plan = crate::config::parse(guarded, "probes.yaml", std::path::Path::new("")).unwrap();
     metrics.guarded_by(
@@ -630,23 +714,22 @@ async fn the_table_is_what_is_exported() {
     }
     last.diagnosis = Some(diagnose(Load::Users(1), &last.observed, None, true, &baseline));
     held.burst_ended(&Arc::new(last), Instant::now());
-    let gathered = metrics.registry.gather();
-    let names: Vec<_> = gathered
-        .iter()
-        .map(prometheus::proto::MetricFamily::name)
-        .collect();
-    assert!(names.is_sorted());
-    let mut expected: Vec<_> = table().map(|family| family.name).collect();
-    expected.sort_unstable();
-    assert_eq!(names, expected);
+    let mut searches = Vec::new();
+    for load in [Load::Users(8), Load::Rate(Rate::new(8.0).unwrap())] {
+        let series = searching(load);
+        let searching = metrics.acquire(&series);
+        let capacity = Capacity {
+            meets: Some(load),
+            misses: Some(load),
+            ..Arc::unwrap_or_clone(found(None, None, End::Found))
+        };
+        searching.searched(&Arc::new(capacity), Instant::now());
+        searches.push(searching);
+    }
+    let collected = metrics.collected();
     for family in table() {
-        let exported = gathered
-            .iter()
-            .find(|exported| exported.name() == family.name)
-            .unwrap();
-        assert_eq!(exported.help(), family.help);
-        let kind = format!("{:?}", exported.get_field_type()).to_lowercase();
-        assert_eq!(kind, family.kind.as_str(), "{}", family.name);
+        let exposed = collected.family(family);
+        assert!(!exposed.samples.is_empty(), "{}", family.name);
         let scope: Vec<_> = match family.scope_labels() {
             Some(labels) => labels.to_vec(),
             None => SERIES_LABELS
@@ -657,28 +740,34 @@ async fn the_table_is_what_is_exported() {
                 .collect(),
         };
         let expected: Vec<_> = scope.into_iter().chain(family.labels.iter().copied()).collect();
-        for metric in exported.get_metric() {
-            let labels: Vec<_> = metric
-                .get_label()
-                .iter()
-                .map(prometheus::proto::LabelPair::name)
-                .collect();
+        for sample in &exposed.samples {
+            let of_load = |name| if name == "rate" { "concurrency" } else { name };
+            let labels: Vec<_> = sample.labels().map(|(name, _)| of_load(name)).collect();
             assert_eq!(labels, expected, "{}", family.name);
-            if let Kind::Histogram(bounds) = family.kind {
-                let exported = metric
-                    .get_histogram()
-                    .get_bucket()
-                    .iter()
-                    .map(|bucket| bucket.upper_bound().to_bits());
-                assert!(
-                    exported.eq(bounds.iter().map(|bound| bound.to_bits())),
-                    "{}",
-                    family.name
-                );
+            match (family.kind, sample.value) {
+                (Kind::Histogram(bounds), Value::Histogram(histogram)) => {
+                    assert_eq!(histogram.bounds(), bounds, "{}", family.name);
+                }
+                (Kind::Counter | Kind::Gauge, Value::Number(_)) => {}
+                (kind, value) => panic!("{}: {kind:?} {value:?}", family.name),
             }
         }
     }
-    drop(held);
+    drop((held, searches));
+}
+
+#[test]
+fn the_process_is_described_by_the_crate_prometheus() {
+    let theirs = ProcessCollector::for_self().collect();
+    let ours = table().filter(|family| matches!(family.scope, families::Scope::Process));
+    let ours: BTreeMap<_, _> = ours.map(|family| (family.name, family)).collect();
+    assert_eq!(ours.len(), theirs.len());
+    for family in theirs {
+        let ours = ours[family.name()];
+        assert_eq!(family.help(), ours.help);
+        let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+        assert_eq!(kind, ours.kind.as_str(), "{}", ours.name);
+    }
 }
 
 /// What `promtool check metrics` finds fault with.
@@ -757,41 +846,53 @@ fn the_table_is_listed_for_people() {
     }
 }
 
-/// Seconds that `what` takes, the best of five.
-fn best_of_five<T>(what: impl Fn() -> T) -> f64 {
-    let times = (0..5).map(|_| {
-        let begun = Instant::now();
-        std::hint::black_box(what());
-        begun.elapsed().as_secs_f64()
-    });
-    times.fold(f64::INFINITY, f64::min)
+#[test]
+fn the_configuration_knows_every_family() {
+    let names = |of: fn(&&Family) -> bool| {
+        let mut names: Vec<_> = table().filter(of).map(|family| family.name).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names(|_| true), FAMILIES);
+    assert_eq!(
+        names(|family| matches!(family.kind, Kind::Histogram(_))),
+        HISTOGRAMS
+    );
 }
 
-/// `cargo test --release -- --ignored --nocapture costs_no_more`
 #[test]
-#[ignore = "measures, and says something in a release build only"]
-fn a_scrape_costs_no_more_than_the_encoder_of_prometheus() {
-    let metrics = Metrics::new(&[]);
-    let held: Vec<_> = (0..200)
-        .flat_map(|target| [1, 8, 50].map(|users| rich("all", &format!("target-{target}"), users)))
-        .map(|series| exercise(&metrics, &series))
-        .collect();
-    let theirs = best_of_five(|| {
-        let mut out = Vec::new();
-        TextEncoder::new()
-            .encode(&metrics.registry.gather(), &mut out)
-            .unwrap();
-        out
+fn families_are_left_out_and_have_other_buckets() {
+    const TTFT: &str = "llm_probe_time_to_first_token_seconds";
+    let exposition = Exposition {
+        disable: [
+            "llm_probe_request_phase_seconds".into(),
+            "process_open_fds".into(),
+        ]
+        .into(),
+        buckets: [(TTFT.to_owned(), vec![0.5, 2.0])].into(),
+        ..Exposition::default()
+    };
+    let metrics = Metrics::new(&[], &exposition);
+    let held = exercise(&metrics, &rich("p", "t", 1));
+    let text = scrape(&metrics);
+    assert!(!text.contains("request_phase") && !text.contains("process_open_fds"));
+    let buckets = text.lines().filter_map(|line| {
+        let (labels, count) = line
+            .strip_prefix(TTFT)?
+            .strip_prefix("_bucket")?
+            .split_once("le=")?
+            .1
+            .split_once("} ")?;
+        Some((labels, count))
     });
-    let ours = best_of_five(|| metrics.render(None).body);
-    let gathering = best_of_five(|| metrics.registry.gather());
-    let body = metrics.render(None).body.len();
-    println!(
-        "{} samples, {body} bytes: gathered in {gathering:.3} s, rendered in {ours:.3} s, by prometheus in {theirs:.3} s",
-        metrics.samples(),
-    );
-    assert!(ours < 1.5 * theirs);
-    drop(held);
+    // 200, 300 and 600 ms, and two minutes.
+    let expected = [("\"0.5\"", "2"), ("\"2.0\"", "3"), ("\"+Inf\"", "4")];
+    assert_eq!(buckets.collect::<Vec<_>>(), expected);
+    let all = new_metrics(&[]);
+    let also_held = exercise(&all, &rich("p", "t", 1));
+    // Six phases of ten samples, one gauge, and 25 bounds.
+    assert_eq!(all.samples() - metrics.samples(), 60 + 1 + 25);
+    drop((held, also_held));
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The brake of a running burst.
 
 use std::{
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,26 +19,29 @@ use crate::{
 /// Ends a running burst: no more requests are sent, and those under way are cancelled.
 #[derive(Debug)]
 pub struct Brake {
-    token: CancellationToken,
+    pulled: CancellationToken,
     watch: Mutex<Watch>,
     reason: OnceLock<Skip>,
+    enough: AtomicBool,
 }
 
 impl Brake {
-    /// Pulled by too many failures, or with `cancel`, and then for no reason.
-    pub fn new(protect: Option<Protect>, cancel: &CancellationToken) -> Arc<Self> {
+    /// Pulled by too many failures, as `protect` has it, if by nobody else.
+    pub fn new(protect: Option<Protect>) -> Arc<Self> {
         Arc::new(Self {
-            token: cancel.child_token(),
+            pulled: CancellationToken::new(),
             watch: Mutex::new(Watch::new(protect)),
             reason: OnceLock::new(),
+            enough: AtomicBool::new(false),
         })
     }
 
-    pub fn token(&self) -> &CancellationToken {
-        &self.token
+    /// Returns once it is pulled.
+    pub async fn pulled(&self) {
+        self.pulled.cancelled().await;
     }
 
-    /// Why it was pulled to protect the endpoint.
+    /// Why it was pulled.
     pub fn reason(&self) -> Option<Skip> {
         self.reason.get().copied()
     }
@@ -47,10 +53,17 @@ impl Brake {
 
     /// The first reason stands.
     pub fn pull(&self, reason: Skip) {
-        if !self.token.is_cancelled() {
-            self.reason.get_or_init(|| reason);
-            self.token.cancel();
-        }
+        self.reason.get_or_init(|| reason);
+        self.pulled.cancel();
+    }
+
+    /// No more requests are wanted: those under way go on to their end, so that what they show is not cut off.
+    pub fn ease(&self) {
+        self.enough.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_eased(&self) -> bool {
+        self.enough.load(Ordering::Relaxed)
     }
 
     /// A request ended.

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{Brake, Guard, Purse, lock};
 use crate::{
-    backoff::{Admission, Shed},
+    backoff::{Admission, Shed, takes_requests},
     budget::{Amounts, Verdict},
     clock::unix_now,
     config::plan::{Probe, Target},
@@ -39,44 +39,37 @@ pub struct Guarded {
     pub(super) longest_prompt: AtomicU64,
 }
 
-/// A round that may begin.
-#[derive(Debug)]
-pub struct Admitted<'a> {
-    /// One request comes first; see [`Guarded::trial_ended`].
-    pub on_trial: bool,
-    pub spending: Spending<'a>,
-}
-
 impl Guarded {
-    /// Whether the round that is due may begin. What it may cost is reserved until its spending is dropped.
-    pub async fn admit(&self, blocking: &Handle) -> Result<Admitted<'_>, Skip> {
-        let on_trial = match lock(&self.guard.circuit).admit(Instant::now()) {
-            Admission::Go => false,
-            Admission::Trial => true,
-            Admission::Withhold => return Err(Skip::Backoff),
-        };
-        let busy = self.guard.busy(blocking, |of| &of.busy().skip_when).await;
-        let spending = match busy {
-            Some(condition) => {
-                tracing::info!(probe = %self.probe.name, target = %self.target.name, condition, "the server is busy");
-                Err(Skip::ServerBusy)
-            }
-            None => self.spending(on_trial).ok_or(Skip::Budget),
-        };
-        if spending.is_err() && on_trial {
-            self.trial_ended(None);
+    /// Whether the round that is due may begin, as far as the endpoint is concerned: [`Admission::Trial`] if one
+    /// request comes first, see [`Self::trial_ended`].
+    pub async fn admit(&self, blocking: &Handle) -> Result<Admission, Skip> {
+        let admission = lock(&self.guard.circuit).admit(Instant::now());
+        if admission == Admission::Withhold {
+            return Err(Skip::Backoff);
         }
-        Ok(Admitted {
-            on_trial,
-            spending: spending?,
-        })
+        if self.is_busy(blocking).await {
+            if admission == Admission::Trial {
+                self.trial_ended(None);
+            }
+            return Err(Skip::ServerBusy);
+        }
+        Ok(admission)
     }
 
-    /// What was due may not be fired twice over two budgets: both decide, then both are told.
-    fn spending(&self, on_trial: bool) -> Option<Spending<'_>> {
+    /// Whether the server says that it is too busy for a burst to begin.
+    pub async fn is_busy(&self, blocking: &Handle) -> bool {
+        let busy = self.guard.busy(blocking, |of| &of.busy().skip_when).await;
+        if let Some(condition) = &busy {
+            tracing::info!(probe = %self.probe.name, target = %self.target.name, condition, "the server is busy");
+        }
+        busy.is_some()
+    }
+
+    /// Reserves what a round may cost; `None` where the budgets do not let it pass. What was due may not be fired
+    /// twice over two budgets: both decide, then both are told.
+    pub fn round(&self) -> Option<Spending<'_>> {
         let one = self.most(1);
-        let requests = self.probe.requests_of_a_round() + u64::from(on_trial);
-        let most = one.times(requests as f64);
+        let most = one.times(self.probe.requests_of_a_round() as f64);
         let now = unix_now();
         // In the same order for everybody.
         let mut accounts: Vec<_> = self.purses.iter().map(|purse| lock(&purse.account)).collect();
@@ -89,12 +82,23 @@ impl Guarded {
             account.decided(self.id, most, fires);
         }
         drop(accounts);
-        fires.then(|| Spending {
-            guarded: self,
-            one,
-            reserved: most,
-            cost: Amounts::default(),
-        })
+        fires.then(|| Spending::new(self, one, most, true))
+    }
+
+    /// Reserves what so many requests beside those of a round may cost; `None` where that is not left.
+    pub fn apart(&self, requests: u64) -> Option<Spending<'_>> {
+        let one = self.most(1);
+        let most = one.times(requests as f64);
+        let now = unix_now();
+        let mut accounts: Vec<_> = self.purses.iter().map(|purse| lock(&purse.account)).collect();
+        let fits = accounts.iter_mut().all(|account| account.affords(most, now));
+        if fits {
+            for account in &mut accounts {
+                account.reserve(most);
+            }
+        }
+        drop(accounts);
+        fits.then(|| Spending::new(self, one, most, false))
     }
 
     /// By how much the budgets stretch the interval, at least 1.
@@ -108,11 +112,7 @@ impl Guarded {
 
     /// The trial ended so; `None`: it was not made.
     pub fn trial_ended(&self, judged: Option<&Judged>) {
-        let succeeded = judged.and_then(|judged| match judged.record.outcome {
-            Outcome::Ok => Some(true),
-            Outcome::Failed(_) => Some(false),
-            Outcome::Invalid(_) => None,
-        });
+        let succeeded = judged.and_then(|judged| takes_requests(judged.record.outcome));
         let asked = judged.and_then(|judged| judged.record.retry_after);
         lock(&self.guard.circuit).trial_ended(succeeded, asked, Instant::now());
         if succeeded == Some(true) {
@@ -218,7 +218,7 @@ impl Drop for Guarded {
     }
 }
 
-/// What a round has reserved and uses; with its end the rest is free again.
+/// What a round, or what is beside it, has reserved and uses; with its end the rest is free again.
 #[derive(Debug)]
 pub struct Spending<'a> {
     guarded: &'a Guarded,
@@ -226,9 +226,23 @@ pub struct Spending<'a> {
     /// What is left of it.
     reserved: Amounts,
     cost: Amounts,
+    is_round: bool,
 }
 
-impl Spending<'_> {
+impl<'a> Spending<'a> {
+    fn new(guarded: &'a Guarded, one: Amounts, reserved: Amounts, is_round: bool) -> Self {
+        for purse in &guarded.purses {
+            purse.has_changed();
+        }
+        Self {
+            guarded,
+            one,
+            reserved,
+            cost: Amounts::default(),
+            is_round,
+        }
+    }
+
     /// A request ended, whichever way.
     pub fn charge(&mut self, judged: &Judged) {
         let used = self.guarded.used(judged);
@@ -237,7 +251,7 @@ impl Spending<'_> {
         self.cost += used;
         for purse in &self.guarded.purses {
             lock(&purse.account).charge(used, of_reserved, unix_now());
-            purse.changed.store(true, Ordering::Relaxed);
+            purse.has_changed();
         }
     }
 }
@@ -245,7 +259,13 @@ impl Spending<'_> {
 impl Drop for Spending<'_> {
     fn drop(&mut self) {
         for purse in &self.guarded.purses {
-            lock(&purse.account).ended(self.guarded.id, self.cost, self.reserved);
+            let mut account = lock(&purse.account);
+            if self.is_round {
+                account.ended(self.guarded.id, self.cost, self.reserved);
+            } else {
+                account.release(self.reserved);
+            }
+            purse.has_changed();
         }
     }
 }

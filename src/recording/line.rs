@@ -1,6 +1,6 @@
 //! One line of a recording, as it is written and read, and what it says once it is found to make sense.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -41,6 +41,10 @@ pub(super) struct Line {
     pub(super) number: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) request_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) prompt: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) turn: Option<NonZeroU32>,
     pub(super) warmup: bool,
     pub(super) timeouts: LineTimeouts,
     pub(super) slo: LineSlo,
@@ -174,6 +178,8 @@ impl Line {
             rate: series.step.load.rate(),
             number: record.number,
             request_id: record.id.map(|id| id.to_string()),
+            prompt: (record.asked.name.as_ref()).map(|name| secrets.mask_text(name.as_str(), &mut masked)),
+            turn: Some(record.asked.turn).filter(|_| !record.asked.is_first_turn()),
             warmup: record.warmup,
             timeouts: LineTimeouts::of(series.probe.timeouts),
             slo: LineSlo::of(&series.step.slo),

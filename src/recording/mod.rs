@@ -18,6 +18,7 @@
 //! | `probe`, `target`, `api`, `model`, `concurrency` or `rate` | the series, as in the configuration |
 //! | `number`, `warmup` | position in the burst, from 0; whether it came before the measured requests |
 //! | `request_id` | what the endpoint was told that the request is called |
+//! | `prompt`, `turn` | the name of the prompt, where it has one; which turn of its conversation it is, where it is not the first |
 //! | `timeouts` | `connect_ns`, `first_token_ns`, `stall_ns`, `total_ns` |
 //! | `slo` | the objectives in force: `ttft_ns`, `ttft_from`, `ttfo_ns`, `itl_ns`, `gap_ns`, `request_ns`, `objective` (a share), `excuse` |
 //! | `text_mode`, `expect`, `counted` | the target's, the probe's (`contains`, `matches`, `min_output_tokens`), and the tokens that the target's tokenizer counted; each only where there is one |

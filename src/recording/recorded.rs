@@ -14,6 +14,7 @@ use crate::{
     load::Load,
     measure::Measurement,
     outcome::{Ended, Failure, Outcome},
+    prompt::Asked,
     record::{ConnectionState, Record},
     response::Head,
     slo::ErrorBounds,
@@ -98,6 +99,11 @@ impl Line {
         };
         let mut record = Record::new(self.number, self.warmup, intended);
         record.id = self.request_id.map(|id| request_id(&id)).transpose()?;
+        record.asked = Asked {
+            made_up: None,
+            name: self.prompt.map(|prompt| name(&prompt)).transpose()?,
+            turn: self.turn.unwrap_or(Asked::default().turn),
+        };
         if let Some(head) = self.head {
             record.timeline.headers = Some(in_order("the head", since_start(head.at_ns)?)?);
             tape.head(&head.read()?);

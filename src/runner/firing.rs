@@ -76,6 +76,11 @@ impl Runner {
                 self.skip_round(Skip::Paused, 1);
                 return Skip::Paused;
             }
+            // It may have waited for its turn until its window closed.
+            Ok(_) if !self.probe.calendar.is_open(unix_now()) => {
+                self.skip_round(Skip::Window, 1);
+                return Skip::Window;
+            }
             Ok(turn) => turn,
             Err(skip) => {
                 self.skip_round(skip, 1);

@@ -68,6 +68,14 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
     pub speed: f64,
 
+    /// Tokens that a word of a prompt is, on average
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = tokens_per_word)]
+    pub tokens_per_word: f64,
+
+    /// Tokens that the chat template adds to open the answer, beside four a message
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(..=100_000))]
+    pub template_tokens: u64,
+
     /// Something that goes wrong, and when, like `stall@5 every=3`; may be repeated. --help lists what there is
     #[arg(long = "fault", value_name = "RULE")]
     pub faults: Vec<Rule>,
@@ -91,6 +99,8 @@ impl From<SimulateArgs> for Settings {
             heads: args.heads,
             model: args.model,
             speed: args.speed,
+            tokens_per_word: args.tokens_per_word,
+            template_tokens: args.template_tokens,
             faults: args.faults,
             tls: args
                 .tls_cert
@@ -128,6 +138,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("a whole number from 1 on is needed".to_owned()),
         Ok(number) => Ok(number),
     }
+}
+
+fn tokens_per_word(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|tokens: &f64| (0.1..=100.0).contains(tokens))
+        .ok_or_else(|| "a number from 0.1 to 100 is needed".to_owned())
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -235,6 +252,8 @@ mod tests {
             ["--profile", "desktop"],
             ["--slots", "0"],
             ["--speed", "0"],
+            ["--tokens-per-word", "0"],
+            ["--template-tokens", "-1"],
             ["--speed", "NaN"],
             ["--heads", "never"],
             ["--listen-address", "localhost"],

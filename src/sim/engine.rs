@@ -303,6 +303,7 @@ mod tests {
             queue,
             token_budget,
             kv_capacity: 10_000,
+            tokenizes: false,
             context: 10_000,
             costs: super::super::profile::Costs {
                 step: 10e-3,

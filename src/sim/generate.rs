@@ -117,10 +117,7 @@ impl Service {
         orders: &Orders,
         record: &Record,
     ) -> Result<Admitted, Refused> {
-        let prompt = match orders.cache {
-            Some(_) => Prompt::remembering(),
-            None => Prompt::default(),
-        };
+        let prompt = Prompt::new(self.counting, orders.cache.is_some());
         let mut ask = route.api.wire().ask(body, route, &self.model, prompt)?;
         if ask.output_tokens == 0 {
             return Ok(Admitted {

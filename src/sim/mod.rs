@@ -73,6 +73,10 @@ pub struct Settings {
     pub model: String,
     /// How many times as fast as the profile everything goes; above 0.
     pub speed: f64,
+    /// Tokens that a word of a prompt is, on average; above 0.
+    pub tokens_per_word: f64,
+    /// Tokens that the chat template adds to open the answer, beside four a message.
+    pub template_tokens: u64,
     /// What goes wrong from the start.
     pub faults: Vec<Rule>,
     /// With TLS, and only with it.
@@ -109,6 +113,8 @@ impl Default for Settings {
             heads: Heads::Early,
             model: Self::DEFAULT_MODEL.to_owned(),
             speed: 1.0,
+            tokens_per_word: 1.0,
+            template_tokens: 3,
             faults: Vec::new(),
             tls: None,
         }

@@ -33,6 +33,8 @@ pub struct Profile {
     /// Prompt and output of one request at most.
     pub context: u64,
     pub costs: Costs,
+    /// Whether it can be asked how many tokens a prompt has, as vLLM can.
+    pub tokenizes: bool,
     /// Sigma of the lognormal factor on each iteration, whose mean is 1.
     pub jitter: f64,
 }
@@ -50,6 +52,7 @@ impl Profile {
         token_budget: 2048,
         kv_capacity: 32_768,
         context: 32_768,
+        tokenizes: false,
         costs: Costs {
             step: 8.5e-3,
             admission: 172e-3,
@@ -73,6 +76,7 @@ impl Profile {
         token_budget: 8192,
         kv_capacity: 400_000,
         context: 131_072,
+        tokenizes: true,
         costs: Costs {
             step: 6e-3,
             admission: 0.0,
@@ -93,6 +97,7 @@ impl Profile {
         token_budget: 2048,
         kv_capacity: 180_000,
         context: 65_536,
+        tokenizes: true,
         costs: Costs {
             step: 21e-3,
             admission: 0.0,

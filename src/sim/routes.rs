@@ -8,6 +8,7 @@
 //! - `POST /v2/models/MODEL[/versions/VERSION]/generate_stream`, `…/generate` Triton's
 //! - `POST /v1beta/models/MODEL:streamGenerateContent`, `…:generateContent` Gemini's
 //! - `GET /v1/models`, `GET /api/tags` the one model there is
+//! - `POST /tokenize` vLLM's, where the machine runs vLLM
 //! - `GET /health` always 200, whatever the queue: that is the point
 //! - `GET /metrics` under vLLM's names
 //! - `GET /sim/requests?since=SEQ&limit=N` the truth, a [`Page`](super::journal::Page); `DELETE` forgets it
@@ -16,7 +17,7 @@
 use std::io;
 
 use super::{
-    api::{Route, models, tags},
+    api::{Api, Prompt, Route, models, tags, tokenize},
     connection::Request,
     exposition,
     http1::Method,
@@ -41,6 +42,7 @@ impl Service {
                 (200, JSON, models(&self.model, self.started, self.context).into())
             }
             (Method::Get, "/api/tags") => (200, JSON, tags(&self.model, self.started).into()),
+            (Method::Post, "/tokenize") if self.tokenizes => self.tokenized(&request.body),
             (Method::Get, "/health") => (200, JSON, Vec::new()),
             (Method::Get, "/metrics") => (
                 200,
@@ -81,6 +83,14 @@ impl Service {
             headers: &[],
         };
         outlet.whole(head, &body).await.map(drop)
+    }
+
+    fn tokenized(&self, body: &[u8]) -> (u16, &'static str, Vec<u8>) {
+        let api = Api::OpenaiChat;
+        match tokenize(body, &self.model, Prompt::new(self.counting, false), self.context) {
+            Ok(answer) => (200, JSON, answer.into()),
+            Err(refused) => (api.status(&refused), JSON, api.wire().error(&refused).into()),
+        }
     }
 
     /// `None` when the query is not understood.

@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Heads, Settings,
+    api::Counting,
     connection::Connection,
     door::Door,
     fault::Faults,
@@ -53,6 +54,9 @@ pub(super) struct Service {
     pub journal: Journal,
     pub faults: Faults,
     pub model: String,
+    pub counting: Counting,
+    /// Whether `/tokenize` is served.
+    pub tokenizes: bool,
     pub heads: Heads,
     prefixes: Mutex<PrefixCache>,
     tls: Option<TlsAcceptor>,
@@ -90,6 +94,11 @@ impl Server {
                 journal: Journal::default(),
                 faults,
                 model: settings.model,
+                counting: Counting {
+                    tokens_per_thousand_words: thousandfold(settings.tokens_per_word),
+                    template_tokens: settings.template_tokens,
+                },
+                tokenizes: machine.tokenizes,
                 heads: settings.heads,
                 prefixes: Mutex::default(),
                 tls,
@@ -233,6 +242,16 @@ impl Service {
             }
         }
     }
+}
+
+/// The arguments bound it.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates"
+)]
+fn thousandfold(tokens_per_word: f64) -> u64 {
+    (tokens_per_word * 1e3).round() as u64
 }
 
 /// Since the Unix epoch.

@@ -1,6 +1,6 @@
 //! What the exporter serves over HTTP. The only home of axum.
 //!
-//! - `GET /metrics`: the exposition; the first scrape arms the schedule.
+//! - `GET /metrics`: the exposition, in the format that `Accept` asks for; the first scrape arms the schedule.
 //! - `GET /`: the status page, a row per series.
 //! - `GET /-/healthy`: 200 as long as the process makes progress.
 //! - `GET /-/ready`: 200 while the schedule is armed, else 503.
@@ -9,6 +9,7 @@
 //! - `GET /static/…`: what the page is made of.
 
 mod page;
+mod scrapes;
 mod server;
 
 use std::{sync::Arc, time::Duration};
@@ -17,19 +18,20 @@ use axum::{
     Router,
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tokio::{sync::watch, time::Instant};
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
+use self::scrapes::Scrapes;
 pub use self::server::serve;
 use crate::{
     board::Board,
     clock::unix_now,
     lag::Lag,
-    metrics::Metrics,
+    metrics::{Metrics, Wanted},
     pause::PauseSwitch,
     reload::{Answer, Reloader},
 };
@@ -56,6 +58,7 @@ pub struct App(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     metrics: Metrics,
+    scrapes: Scrapes,
     board: Board,
     lag: Lag,
     life: watch::Receiver<Life>,
@@ -82,6 +85,7 @@ impl App {
         switch: Switch,
     ) -> Self {
         Self(Arc::new(Parts {
+            scrapes: Scrapes::new(metrics.clone()),
             metrics,
             board,
             lag,
@@ -139,29 +143,24 @@ impl App {
     }
 }
 
-async fn metrics(State(App(app)): State<App>, headers: HeaderMap) -> Response {
-    // Rendering is long: it may not hold up the other requests of this runtime.
-    let rendered = tokio::task::spawn_blocking(move || {
-        let accept = headers
-            .get(header::ACCEPT)
-            .and_then(|accept| accept.to_str().ok());
-        let rendered = app.metrics.render(accept);
-        // Only now, or the first scrape could already hold the first burst.
-        app.scraped.send_replace(true);
-        rendered
-    })
-    .await;
-    match rendered {
-        Ok(rendered) => ([(header::CONTENT_TYPE, rendered.content_type)], rendered.body).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "rendering the metrics failed");
-            (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "rendering the metrics failed\n",
-            )
-                .into_response()
-        }
+async fn metrics(State(App(app)): State<App>, method: Method, headers: HeaderMap) -> Response {
+    let accept = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .map(|accept| accept.to_str());
+    let accept: Result<Vec<_>, _> = accept.collect();
+    let wanted = Wanted::accepted(&accept.map(|accept| accept.join(",")).unwrap_or_default());
+    let content_type = [(header::CONTENT_TYPE, wanted.content_type())];
+    if method == Method::HEAD {
+        return content_type.into_response();
     }
+    let Some(rendering) = app.scrapes.rendering(wanted.format).await else {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        return (status, "rendering the metrics failed\n").into_response();
+    };
+    // Only now, or the first scrape could already hold the first burst.
+    app.scraped.send_replace(true);
+    (content_type, rendering.into_body()).into_response()
 }
 
 /// Reads the configuration again, and says what has changed or what is wrong with it.
@@ -206,7 +205,14 @@ async fn ready(State(App(app)): State<App>) -> (StatusCode, &'static str) {
 
 async fn status_page(State(App(app)): State<App>) -> Response {
     let life = *app.life.borrow();
-    let page = page::render(&app.board.rows(), life, &app.switch.pause.holds(), unix_now()).into_string();
+    let page = page::render(
+        &app.board.rows(),
+        &app.metrics.guarded(),
+        life,
+        &app.switch.pause.holds(),
+        unix_now(),
+    )
+    .into_string();
     let mut response = Response::new(Body::from(page));
     let headers = response.headers_mut();
     for (name, value) in [

@@ -5,13 +5,16 @@ use maud::{DOCTYPE, Markup, html};
 use super::Life;
 use crate::{
     board::{Row, State},
+    budget::{Budget, Unit},
+    capacity::Capacity,
     outcome::Skip,
     pause::Holds,
+    protection::{Owner, Protection},
     summary::{Stats, Summary},
     units::Seconds,
 };
 
-pub(super) fn render(rows: &[Row], life: Life, holds: &Holds, now: f64) -> Markup {
+pub(super) fn render(rows: &[Row], protection: &Protection, life: Life, holds: &Holds, now: f64) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -39,6 +42,7 @@ pub(super) fn render(rows: &[Row], life: Life, holds: &Holds, now: f64) -> Marku
                         p role="status" { (life_in_words(life)) }
                     }
                     (table(rows, now))
+                    (protected(protection))
                 }
             }
         }
@@ -57,6 +61,44 @@ fn paused(holds: &Holds, now: f64) -> Markup {
             }
         }
     }
+}
+
+/// What is left of budgets, and which targets are left alone.
+fn protected(protection: &Protection) -> Markup {
+    html! {
+        @for guard in protection.guards() {
+            @if let Some(wait) = guard.backing_off() {
+                p class="paused" {
+                    strong { "Target " (guard.target.name) " sheds load." }
+                    " It is left alone for " (span(wait.as_secs_f64())) " more."
+                }
+            }
+        }
+        @if !protection.purses().is_empty() {
+            h2 { "Budgets" }
+            ul {
+                @for purse in protection.purses() {
+                    @let (budget, used) = purse.now();
+                    li {
+                        @match &purse.owner {
+                            Owner::Probe(name) => { "Probe " (name) ": " }
+                            Owner::Target(name) => { "Target " (name) ": " }
+                        }
+                        @for (at, (unit, limit)) in limits(&budget).enumerate() {
+                            @if at > 0 { ", " }
+                            (unit.shown(used.get(unit))) " of " (unit.shown(limit)) " " (unit.as_str())
+                        }
+                        " this " (budget.per.as_str())
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn limits(budget: &Budget) -> impl Iterator<Item = (Unit, f64)> + '_ {
+    let limited = |unit: &Unit| Some((*unit, budget.limit(*unit)?));
+    Unit::ALL.iter().filter_map(limited)
 }
 
 fn time_of_day(unix: f64) -> String {
@@ -101,9 +143,18 @@ fn table(rows: &[Row], now: f64) -> Markup {
 
 fn table_row(row: &Row, now: f64) -> Markup {
     let series = &row.watched.series;
-    let last = row.last.as_ref();
+    // The probe may have searched, or may not have, before a reload.
+    let is_search = series.probe.capacity.is_some();
+    let last = row.last.as_ref().filter(|_| !is_search);
     let summary = last.map(|last| &*last.summary);
-    let (class, verdict) = verdict(summary);
+    let searched = row.searched.as_ref().filter(|_| is_search);
+    let (class, verdict) = match searched {
+        Some(searched) => verdict_of_search(&searched.capacity),
+        None => verdict(summary),
+    };
+    let ended = last
+        .map(|last| last.ended)
+        .or(searched.map(|searched| searched.ended));
     let percentiles = |of: fn(&Summary) -> Option<Stats>| {
         let stats = summary.and_then(of);
         let show = |value: Option<Seconds>| value.map_or_else(|| "–".to_owned(), |value| value.to_string());
@@ -120,11 +171,18 @@ fn table_row(row: &Row, now: f64) -> Markup {
         tr class=(class) {
             th scope="row" { (series.probe.name) }
             td { (series.target.name) small { (series.target.model) } }
-            td class="number" { (series.step.load) }
+            td class="number" {
+                @if is_search { "up to " }
+                (series.step.load)
+            }
             td {
                 span class="verdict" { (verdict) } small { (doing(row)) }
                 @if let Some(diagnosis) = summary.and_then(|summary| summary.diagnosis.as_ref()) {
                     small { (diagnosis.sentence) }
+                }
+                @if let Some(searched) = searched { small { (searched.capacity.sentence) } }
+                @if let Some(lengths) = summary.and_then(|summary| summary.prompt_lengths) {
+                    small { "prompts: " (lengths) }
                 }
             }
             td class="number" {
@@ -146,9 +204,14 @@ fn table_row(row: &Row, now: f64) -> Markup {
             td { (failures(summary)) }
             td class="number" {
                 (row.bursts)
-                @if row.skipped > 0 { small { (row.skipped) " skipped" } }
+                @for (reason, bursts) in &row.skipped { small { (bursts) " skipped (" (reason) ")" } }
             }
-            td { @match last { Some(last) => { (span(now - last.ended)) " ago" }, None => "–" } }
+            td {
+                @match ended { Some(ended) => { (span(now - ended)) " ago" }, None => "–" }
+                @if let Some(slowest) = summary.and_then(|summary| summary.slowest_request) {
+                    small { "slowest request " code { (slowest) } }
+                }
+            }
             td { @match row.next_due { Some(due) => { "in " (span(due - now)) }, None => "–" } }
         }
     }
@@ -167,6 +230,15 @@ fn verdict(summary: Option<&Summary>) -> (&'static str, &'static str) {
     }
 }
 
+/// The same for the last search for the capacity.
+fn verdict_of_search(capacity: &Capacity) -> (&'static str, &'static str) {
+    match (capacity.is_known(), capacity.meets) {
+        (true, Some(_)) => ("ok", "found"),
+        (true, None) => ("degraded", "nothing meets"),
+        (false, _) => ("unknown", "not known"),
+    }
+}
+
 fn doing(row: &Row) -> String {
     match row.state {
         State::Unarmed => "not armed".into(),
@@ -174,10 +246,13 @@ fn doing(row: &Row) -> String {
         State::Waiting if row.held_by.is_some() => "paused".into(),
         State::Waiting => held_back(row).into(),
         State::Running(ended) => {
-            format!(
-                "running: {ended} of {} requests",
-                row.watched.series.planned_requests()
-            )
+            let series = &row.watched.series;
+            let most = if series.probe.capacity.is_some() {
+                "at most "
+            } else {
+                ""
+            };
+            format!("running: {ended} of {most}{} requests", series.planned_requests())
         }
     }
 }

@@ -12,7 +12,7 @@ use llm_probe_exporter::{
     baseline::Baseline,
     config::plan::Slo,
     diagnose::{Cause, Diagnosis, Lowest, diagnose},
-    load::Load,
+    load::{Load, Offsets, Process, Rate},
     measure::Measurement,
     outcome::{Failure, Outcome},
     record::Record,
@@ -42,6 +42,8 @@ struct World {
     limit: usize,
     /// A proxy lets this many tokens come together before it passes them on.
     held: usize,
+    /// What it is called behind a load balancer.
+    replica: Option<&'static str>,
 }
 
 const LAPTOP: World = World {
@@ -53,6 +55,7 @@ const LAPTOP: World = World {
     drift: 1.0,
     limit: usize::MAX,
     held: 1,
+    replica: None,
 };
 
 /// A request under way.
@@ -64,6 +67,10 @@ struct Open {
     last_arrival: Instant,
 }
 
+fn beginning() -> Instant {
+    Instant::now() + Duration::from_secs(1000)
+}
+
 impl World {
     fn with_slots(mut self, slots: usize) -> Self {
         self.profile.slots = slots;
@@ -72,9 +79,26 @@ impl World {
 
     /// One burst: `users` start together, each asks again until there were `requests`.
     fn burst(&self, users: u32, requests: u32, rng: &mut Rng) -> Summary {
-        let begun = Instant::now() + Duration::from_secs(1000);
-        let mut engine = Engine::new(self.profile, rng.u64(..));
         let mut tally = Tally::default();
+        let starts = (0..users).map(|_| rng.f64() * 0.003).collect();
+        self.add_to(&mut tally, beginning(), starts, requests, rng);
+        tally.finish(Slo::default().objective)
+    }
+
+    /// One burst of an open loop.
+    fn open_burst(&self, rate: Rate, requests: u32, rng: &mut Rng) -> Summary {
+        let mut tally = Tally::default();
+        let starts = Offsets::new(rate, Process::Poisson, rng.fork())
+            .take(requests as usize)
+            .map(|offset| offset.as_secs_f64());
+        self.add_to(&mut tally, beginning(), starts.collect(), requests, rng);
+        tally.finish(Slo::default().objective)
+    }
+
+    /// Requests that start so many seconds after `begun`. Until there were `requests`, each one that ends is
+    /// followed by another.
+    fn add_to(&self, tally: &mut Tally, begun: Instant, starts: Vec<f64>, requests: u32, rng: &mut Rng) {
+        let mut engine = Engine::new(self.profile, rng.u64(..));
         let slo = Slo::default();
         let mut tell = |mut record: Record, ended: Instant, outcome: Outcome| {
             (record.ended, record.outcome) = (Some(ended), outcome);
@@ -91,6 +115,7 @@ impl World {
                     return;
                 }
                 let mut record = Record::new(started, false, at);
+                record.replica = self.replica.map(str::to_owned);
                 let connect = self.trip(2.0, rng);
                 let line = &mut record.timeline;
                 (line.start, line.connect, line.connected) = (Some(at), Some(connect), Some(at + connect));
@@ -109,8 +134,8 @@ impl World {
                 );
                 started += 1;
             };
-        for user in 0..users {
-            let at = begun + Duration::from_secs_f64(rng.f64() * 0.003);
+        for (user, seconds) in (0..).zip(starts) {
+            let at = begun + Duration::from_secs_f64(seconds);
             start(user, at, rng, &mut coming, &mut open);
         }
         let (mut now, mut emitted) = (Duration::ZERO, Vec::new());
@@ -164,7 +189,6 @@ impl World {
                 }
             }
         }
-        tally.finish(slo.objective)
     }
 
     /// So many half round trips, with jitter.
@@ -178,6 +202,7 @@ pub(crate) struct Truth {
     pub(crate) cause: Cause,
     pub(crate) slots: Option<u32>,
     pub(crate) coalesced: bool,
+    pub(crate) unequal: bool,
 }
 
 impl Truth {
@@ -186,6 +211,7 @@ impl Truth {
             cause,
             slots: None,
             coalesced: false,
+            unequal: false,
         }
     }
 
@@ -204,7 +230,11 @@ impl Truth {
                 .slots
                 .is_some_and(|found| found.slots.abs_diff(truth) <= if truth > 10 { truth / 10 } else { 1 }),
         };
-        slots && diagnosis.cause == self.cause && diagnosis.coalesced == self.coalesced
+        let unequal = diagnosis.replicas.is_some_and(|spread| spread.unequal);
+        slots
+            && diagnosis.cause == self.cause
+            && diagnosis.coalesced == self.coalesced
+            && unequal == self.unequal
     }
 }
 
@@ -212,6 +242,12 @@ impl Truth {
 pub(crate) type Case = (&'static str, Truth, fn(&mut Rng) -> Diagnosis);
 
 pub(crate) fn all() -> Vec<Case> {
+    let mut all = closed_loops();
+    all.extend(other_loads());
+    all
+}
+
+fn closed_loops() -> Vec<Case> {
     vec![
         ("1 slot", Truth::queue(1), |rng| fifty(varied(LAPTOP, rng), rng)),
         ("4 slots", Truth::queue(4), |rng| {
@@ -313,6 +349,65 @@ pub(crate) fn all() -> Vec<Case> {
     ]
 }
 
+fn other_loads() -> Vec<Case> {
+    vec![
+        ("none, open loop", Truth::of(Cause::None), |rng| {
+            let mut world = varied(LAPTOP, rng);
+            world.profile = Profile::L40S_8B;
+            traffic(world, 4.0, rng)
+        }),
+        // Six a second is what it can do.
+        ("queue, open loop", Truth::queue(4), |rng| {
+            traffic(varied(LAPTOP.with_slots(4), rng), 15.0, rng)
+        }),
+        (
+            "unequal replicas",
+            Truth {
+                unequal: true,
+                ..Truth::of(Cause::None)
+            },
+            |rng| {
+                let mut fast = varied(LAPTOP, rng);
+                (fast.profile, fast.replica) = (Profile::H100_8B, Some("fast"));
+                let slow = World {
+                    drift: 3.0 + 3.0 * rng.f64(),
+                    replica: Some("slow"),
+                    ..fast
+                };
+                // It is as usual that they are.
+                let both = |rng: &mut Rng| {
+                    let (mut tally, begun) = (Tally::default(), beginning());
+                    for replica in [fast, slow] {
+                        let starts = (0..4).map(|_| rng.f64() * 0.003).collect();
+                        replica.add_to(&mut tally, begun, starts, 10, rng);
+                    }
+                    tally.finish(Slo::default().objective)
+                };
+                let usual = learned(12, rng, both);
+                let now = both(rng);
+                diagnose(Load::Users(8), &now.observed, None, true, &usual)
+            },
+        ),
+    ]
+}
+
+/// The upper step of a ladder of rates.
+fn traffic(world: World, per_second: f64, rng: &mut Rng) -> Diagnosis {
+    let [low, high] = [0.5, per_second].map(|rate| Rate::new(rate).unwrap());
+    let lowest = Lowest {
+        load: Load::Rate(low),
+        observed: world.open_burst(low, 5, rng).observed,
+    };
+    let burst = world.open_burst(high, 60, rng);
+    diagnose(
+        Load::Rate(high),
+        &burst.observed,
+        Some(&lowest),
+        false,
+        &Baseline::default(),
+    )
+}
+
 /// Another way, other answers, more or less jitter.
 fn varied(mut world: World, rng: &mut Rng) -> World {
     world.round_trip = 0.0005 + 0.01 * rng.f64();
@@ -341,13 +436,19 @@ fn fifty(world: World, rng: &mut Rng) -> Diagnosis {
     )
 }
 
-/// One user after forty usual bursts.
-fn unusual(usual: World, now: World, rng: &mut Rng) -> Diagnosis {
+/// From so many usual bursts.
+fn learned(bursts: u32, rng: &mut Rng, burst: impl Fn(&mut Rng) -> Summary) -> Baseline {
     let mut baseline = Baseline::default();
-    for minute in 0..40 {
-        let lesson = usual.burst(1, 3, rng).observed.lesson().unwrap();
+    for minute in 0..bursts {
+        let lesson = burst(rng).observed.lesson().unwrap();
         baseline.learn(lesson, 1e9 + 60.0 * f64::from(minute));
     }
+    baseline
+}
+
+/// One user after forty usual bursts.
+fn unusual(usual: World, now: World, rng: &mut Rng) -> Diagnosis {
+    let baseline = learned(40, rng, |rng| usual.burst(1, 3, rng));
     diagnose(
         Load::Users(1),
         &now.burst(1, 3, rng).observed,

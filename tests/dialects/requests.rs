@@ -6,7 +6,7 @@ use llm_probe_exporter::{
         secret::Secret,
     },
     dialect::Dialect,
-    prompt::{Cache, Question},
+    prompt::{Cache, Message, Question, Role},
     units::{Name, Tokens},
 };
 use serde_json::{Value, json};
@@ -36,19 +36,24 @@ fn target(api: Dialect, url: &str) -> Target {
     }
 }
 
-fn body(api: Dialect, system: Option<&str>, cache: Cache) -> Value {
-    let question = Question {
-        system: system.map(str::to_owned),
-        user: "Why?".into(),
-        cache,
-    };
+fn asked(api: Dialect, question: &Question) -> Value {
     serde_json::from_slice(&api.body(
         &target(api, "http://h"),
-        &question,
+        question,
         Tokens(64),
         &Generation::default(),
     ))
     .unwrap()
+}
+
+fn body(api: Dialect, system: Option<&str>, cache: Cache) -> Value {
+    let question = Question {
+        system: system.map(str::to_owned),
+        messages: vec![Message::new(Role::User, "Why?")],
+        is_dialogue: false,
+        cache,
+    };
+    asked(api, &question)
 }
 
 #[test]
@@ -95,6 +100,7 @@ fn bodies() {
         "Be brief.\n\nWhy?",
     );
     let usage = json!({ "include_usage": true });
+    let items = json!([{ "type": "message", "role": "user", "content": "Why?" }]);
     for (api, expected) in [
         (
             Dialect::OpenaiChat,
@@ -106,7 +112,7 @@ fn bodies() {
         ),
         (
             Dialect::OpenaiResponses,
-            json!({ "model": "org/m:7b", "input": "Why?", "instructions": "Be brief.", "stream": true, "max_output_tokens": 64, "store": false }),
+            json!({ "model": "org/m:7b", "input": items, "instructions": "Be brief.", "stream": true, "max_output_tokens": 64, "store": false }),
         ),
         (
             Dialect::AnthropicMessages,
@@ -157,6 +163,110 @@ fn bodies() {
         body(Dialect::LlamacppCompletion, None, Cache::Share)["cache_prompt"],
         true
     );
+}
+
+/// Where each API has what was said: after two turns and before the third.
+#[test]
+fn messages() {
+    let question = Question {
+        system: Some("Be brief.".into()),
+        messages: vec![
+            Message::new(Role::User, "Why?"),
+            Message::new(Role::Assistant, " Because \"it\" is.\n"),
+            Message::new(Role::User, "Really?"),
+        ],
+        is_dialogue: true,
+        cache: Cache::Share,
+    };
+    let answer = " Because \"it\" is.\n";
+    let transcript = "User: Why?\n\nAssistant: Because \"it\" is.\n\nUser: Really?\n\nAssistant:";
+    let text = json!(format!("Be brief.\n\n{transcript}"));
+    let spoken = json!([
+        { "role": "user", "content": "Why?" },
+        { "role": "assistant", "content": answer },
+        { "role": "user", "content": "Really?" },
+    ]);
+    let chat = json!([
+        { "role": "system", "content": "Be brief." },
+        { "role": "user", "content": "Why?" },
+        { "role": "assistant", "content": answer },
+        { "role": "user", "content": "Really?" },
+    ]);
+    let items = json!([
+        { "type": "message", "role": "user", "content": "Why?" },
+        {
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{ "type": "output_text", "text": answer, "annotations": [] }],
+        },
+        { "type": "message", "role": "user", "content": "Really?" },
+    ]);
+    let contents = json!([
+        { "role": "user", "parts": [{ "text": "Why?" }] },
+        { "role": "model", "parts": [{ "text": answer }] },
+        { "role": "user", "parts": [{ "text": "Really?" }] },
+    ]);
+    let parts = json!({ "parts": [{ "text": "Be brief." }] });
+    for (api, expected) in [
+        (Dialect::OpenaiChat, vec![("messages", chat.clone())]),
+        (Dialect::OpenaiCompletions, vec![("prompt", text.clone())]),
+        (
+            Dialect::OpenaiResponses,
+            vec![("instructions", json!("Be brief.")), ("input", items)],
+        ),
+        (
+            Dialect::AnthropicMessages,
+            vec![("system", json!("Be brief.")), ("messages", spoken)],
+        ),
+        (Dialect::OllamaChat, vec![("messages", chat)]),
+        (
+            Dialect::OllamaGenerate,
+            vec![("system", json!("Be brief.")), ("prompt", json!(transcript))],
+        ),
+        (
+            Dialect::LlamacppCompletion,
+            vec![("prompt", text.clone()), ("cache_prompt", json!(true))],
+        ),
+        (Dialect::TgiGenerate, vec![("inputs", text.clone())]),
+        (Dialect::TritonGenerate, vec![("text_input", text)]),
+        (
+            Dialect::Gemini,
+            vec![("systemInstruction", parts), ("contents", contents)],
+        ),
+    ] {
+        let body = asked(api, &question);
+        for (key, expected) in expected {
+            assert_eq!(body[key], expected, "{} {key}", api.as_str());
+        }
+    }
+}
+
+/// What was asked first is the beginning of what is asked next, so that a server can go on from there.
+#[test]
+fn a_dialogue_begins_like_its_first_question() {
+    let first = Question {
+        system: None,
+        messages: vec![Message::new(Role::User, "Why?")],
+        is_dialogue: true,
+        cache: Cache::Share,
+    };
+    let mut second = first.clone();
+    second.messages.extend([
+        Message::new(Role::Assistant, " So."),
+        Message::new(Role::User, "Really?"),
+    ]);
+    for (api, key) in [
+        (Dialect::OpenaiCompletions, "prompt"),
+        (Dialect::OllamaGenerate, "prompt"),
+        (Dialect::LlamacppCompletion, "prompt"),
+        (Dialect::TgiGenerate, "inputs"),
+        (Dialect::TritonGenerate, "text_input"),
+    ] {
+        let text = |question| asked(api, question)[key].as_str().unwrap().to_owned();
+        let continued = format!("{} So.\n\nUser: Really?", text(&first));
+        assert!(text(&second).starts_with(&continued), "{}", api.as_str());
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(crate) const QUICK: Profile = Profile {
     queue: 100,
     token_budget: 1000,
     kv_capacity: 100_000,
+    tokenizes: false,
     context: 50_000,
     costs: Costs {
         step: 2e-3,

@@ -11,6 +11,7 @@ use std::{
 
 use llm_probe_exporter::{
     burst::Burst,
+    calibration::Fit,
     client::Client,
     config::plan::{
         Connection, Dialect, Generation, HttpVersion, Probe, Reach, Series, Slo, Step, Target, TextMode,
@@ -21,7 +22,7 @@ use llm_probe_exporter::{
     lag::Lag,
     load::{Arrival, Load, Process, Rate, Volume},
     outcome::{Failure, Outcome},
-    prompt::{Cache, Length, Prompt, Source},
+    prompt::{Asked, Cache, Length, Prompt, Script, Scripts, Source},
     protection::Brake,
     record::Record,
     request::{Endpoint, Request},
@@ -33,7 +34,6 @@ use tokio::{
     sync::{Semaphore, mpsc::unbounded_channel},
     time::{Instant, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::ms;
 
@@ -122,15 +122,18 @@ pub(crate) fn endpoint_behind(target: &Target, gate: Gate) -> Arc<Endpoint> {
 
 pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) -> Request {
     let question = Prompt {
-        source: Source::Text("Why?".into()),
+        source: Source::Written(Scripts::only(Script::of_text("Why?"))),
         system: None,
         cache: Cache::Share,
+        prefix: None,
     }
-    .question(0, 0);
+    .begin(0, 0, &Fit::ASSUMED)
+    .question;
     Request {
         number: 0,
         id: RequestId::new(fastrand::u128(..)),
         probe: Name::new("probe").unwrap(),
+        asked: Asked::default(),
         warmup: false,
         intended: Instant::now(),
         body: endpoint
@@ -138,6 +141,7 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
             .body(target, &question, Tokens(64), &Generation::default()),
         timeouts,
         keep_text: false,
+        hand_back: false,
         in_flight: Arc::default(),
     }
 }
@@ -232,6 +236,7 @@ pub(crate) fn probe(target: Target) -> Probe {
         calendar: llm_probe_exporter::calendar::Calendar::default(),
         jitter: Ratio::new(0.0).unwrap(),
         steps: Vec::new(),
+        capacity: None,
         ladder_stop: None,
         settle: Duration::ZERO,
         warmup: 0,
@@ -239,6 +244,7 @@ pub(crate) fn probe(target: Target) -> Probe {
             source: Source::Synthetic(Length::Fixed(Tokens(32))),
             system: None,
             cache: Cache::Bust,
+            prefix: None,
         },
         max_tokens: Tokens(64),
         generation: Generation::default(),
@@ -288,8 +294,9 @@ pub(crate) fn burst_behind(probe: Probe, step: Step, gate: Gate) -> Burst {
         lag: Lag::default(),
         blocking: Handle::current(),
         asked_before: 0,
-        brake: Brake::new(None, &CancellationToken::new()),
+        brake: Brake::new(None),
         places: Arc::new(Semaphore::new(1024)),
+        fit: Fit::ASSUMED,
     }
 }
 

@@ -27,8 +27,14 @@ const MOST_REQUESTS: f64 = 1_000_000.0;
 /// Below it nearly all requests come at once, above it they are as good as evenly spread.
 const BURSTINESS: std::ops::RangeInclusive<f64> = 0.01..=1000.0;
 
-/// The steps of the ladder, or the one step that a concurrency or a rate is.
-pub(super) fn steps(item: &items::Probe, of: &str, context: &Context<'_>) -> Option<Vec<Arc<Step>>> {
+/// The steps of the ladder, or the one step that a concurrency or a rate is. Conversations have at most `turns`
+/// turns.
+pub(super) fn steps(
+    item: &items::Probe,
+    turns: u32,
+    of: &str,
+    context: &Context<'_>,
+) -> Option<Vec<Arc<Step>>> {
     let report = context.report;
     let arrival = arrival(item, report)?;
     let is_open = matches!(arrival, Arrival::Rate(_));
@@ -49,7 +55,7 @@ pub(super) fn steps(item: &items::Probe, of: &str, context: &Context<'_>) -> Opt
             }
             Load::Users(item.concurrency.value().map_or(1, |users| users.get()))
         };
-        let volume = volume(&item.requests, &item.duration, load, of, item, report)?;
+        let volume = volume(&item.requests, &item.duration, (load, turns), of, item, report)?;
         fits_ramp(arrival, volume, item, report);
         let slo = slos::slo(&item.slo, &Field::Absent, true, report);
         return Some(vec![Arc::new(Step {
@@ -93,7 +99,7 @@ pub(super) fn steps(item: &items::Probe, of: &str, context: &Context<'_>) -> Opt
         let Some(volume) = volume(
             &requests,
             &duration,
-            load,
+            (load, turns),
             &format!("{of} with {load}"),
             item,
             report,
@@ -127,7 +133,7 @@ pub(super) fn ladder_stop(item: &items::Probe, report: &Report<'_>) -> Option<Ra
 }
 
 /// How requests arrive; `None` when it makes no sense, which is reported.
-fn arrival(item: &items::Probe, report: &Report<'_>) -> Option<Arrival> {
+pub(super) fn arrival(item: &items::Probe, report: &Report<'_>) -> Option<Arrival> {
     let Some(given) = item.arrival.given() else {
         return Some(Arrival::Together);
     };
@@ -225,7 +231,7 @@ fn process(arrival: &At<items::Arrival>, report: &Report<'_>) -> Option<Process>
     }
 }
 
-fn rate(given: &At<Amount>, report: &Report<'_>) -> Option<Rate> {
+pub(super) fn rate(given: &At<Amount>, report: &Report<'_>) -> Option<Rate> {
     let rate = Rate::new(given.value.0);
     if rate.is_none() {
         let what = format!("{} is {} requests a second", given.thing, given.value.0);
@@ -309,10 +315,10 @@ fn volume_of_step(
     }
 }
 
-fn volume(
+pub(super) fn volume(
     requests: &Field<NonZeroU32>,
     duration: &Field<Wait>,
-    load: Load,
+    (load, turns): (Load, u32),
     of: &str,
     item: &items::Probe,
     report: &Report<'_>,
@@ -322,8 +328,8 @@ fn volume(
             let (count, users) = (requests.value.get(), load.users());
             if count < users {
                 let what = format!("{of} sends {count} requests, too few to have {users} under way at once");
-                let mend =
-                    format!("write `requests: {users}` or more, or leave it out: it is the concurrency then");
+                let usual = users.saturating_mul(turns);
+                let mend = format!("write `requests: {users}` or more, or leave it out: it is {usual} then");
                 report.problem(requests.id, what, mend);
             }
             if matches!(load, Load::Rate(_)) && f64::from(count) > MOST_REQUESTS {
@@ -346,7 +352,7 @@ fn volume(
             }
             Some(Volume::Lasting(duration.value.0))
         }
-        (None, None, Load::Users(users)) => Some(Volume::Requests(users)),
+        (None, None, Load::Users(users)) => Some(Volume::Requests(users.saturating_mul(turns))),
         (None, None, Load::Rate(_)) => {
             if requests.is_absent() && duration.is_absent() {
                 let at = item.arrival.given().map(|arrival| arrival.key);

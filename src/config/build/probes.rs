@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use super::{Context, Targets, calendars, expects, generations, labels, loads, prompts, protection, slos};
+use super::{
+    Context, Targets, calendars, capacities, expects, generations, labels, loads, pairs,
+    prompts::{self, Pair, Prompts},
+    protection, slos,
+};
 use crate::{
     config::{
         plan::{Probe, Target, Timeouts},
@@ -15,6 +19,7 @@ use crate::{
         },
         report::Report,
     },
+    prompt::Prompt,
     units::{Name, Ratio, Tokens},
 };
 
@@ -23,14 +28,16 @@ const LEAST_EVERY: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_secs(2);
 const MAX_TOKENS: u64 = 64;
 
-/// `None` when it cannot be built; its problems are reported.
-pub(super) fn probe(
+/// The probe, or the two that it stands for; none when it cannot be built. Its problems are reported. `names` are
+/// those of all probes.
+pub(super) fn probes(
     raw: &At<items::Probe>,
     name: Option<Name>,
+    names: &[Option<Name>],
     defaults: &items::Probe,
     targets: &Targets<'_>,
     context: &Context<'_>,
-) -> Option<Probe> {
+) -> Vec<Probe> {
     let (report, of) = (context.report, raw.thing.as_str());
     let item = inherit(&raw.value, defaults, of, report);
     let every = item.every.given().map_or(EVERY, |every| {
@@ -55,9 +62,16 @@ pub(super) fn probe(
         None => every,
     };
     calendars::never_due(&item, every, cron.as_ref(), &calendar, of, report);
-    let steps = loads::steps(&item, of, context);
+    let prompts = prompts::prompts(&item.prompt, name.as_ref().map_or("", Name::as_str), context);
+    let prompt = prompts.as_ref().map(Prompts::first);
+    let turns = prompt.map_or(1, Prompt::most_turns);
+    let (steps, capacity) = match item.capacity.given() {
+        Some(given) => capacities::search(given, &item, of, context).unzip(),
+        None => (loads::steps(&item, turns, of, context), None),
+    };
+    let is_open = (steps.iter().flatten()).any(|step| step.load.rate().is_some());
+    prompts::waits_for_answers(&item.prompt, prompt, is_open, of, report);
     let targets = asked(&raw.value.targets, of, targets, report);
-    let prompt = prompts::prompt(&item.prompt, context);
     let timeouts = timeouts(&item.timeouts, of, report);
     slos::warn_of_unreachable(&item, &timeouts, report);
     let max_tokens = Tokens(item.max_tokens.value().map_or(MAX_TOKENS, |tokens| tokens.get()));
@@ -65,28 +79,44 @@ pub(super) fn probe(
     let expect = expects::expect(&item.expect, max_tokens, report);
     let budget = protection::budget(&item.budget, report);
     let labels = labels::values(&raw.value.labels, of, context);
+    let ladder_stop = loads::ladder_stop(&item, report);
+    let protect = protection::protect(&item.protect, report);
+    let (Some(name), Some(steps), Some(prompts)) = (name, steps, prompts) else {
+        return Vec::new();
+    };
+    let (prompt, pair) = match prompts {
+        Prompts::One(prompt) => (prompt, None),
+        Prompts::Pair(Pair { cold, warm, at }) => (cold, Some((warm, at))),
+    };
     let probe = Probe {
-        name: name?,
+        name,
         targets,
         every,
         cron,
         calendar,
         jitter,
-        steps: steps?,
-        ladder_stop: loads::ladder_stop(&item, report),
+        steps,
+        capacity,
+        ladder_stop,
         settle: item.settle.value().map_or(SETTLE, |settle| settle.0),
         warmup: item.warmup.value().copied().unwrap_or(0),
-        prompt: prompt?,
+        prompt,
         max_tokens,
         generation,
         timeouts,
         expect,
         budget,
-        protect: protection::protect(&item.protect, report),
+        protect,
         labels,
     };
-    protection::fits(&probe, raw, item.budget.given(), report);
-    Some(probe)
+    let probes = match pair {
+        None => vec![probe],
+        Some((warm, at)) => pairs::pair(probe, warm, at, names, report),
+    };
+    for probe in &probes {
+        protection::fits(probe, raw, item.budget.given(), report);
+    }
+    probes
 }
 
 /// The probe with what it leaves out taken from `defaults`; of keys that exclude one another the probe's own stands.
@@ -139,6 +169,12 @@ fn inherit(own: &items::Probe, defaults: &items::Probe, of: &str, report: &Repor
         item.duration = own.duration.clone();
     } else if !own.duration.is_absent() {
         item.requests = Field::Absent;
+    }
+    if !own.capacity.is_absent() {
+        item.ladder = own.ladder.clone();
+        item.concurrency = own.concurrency.clone();
+    } else if !own.ladder.is_absent() || !own.concurrency.is_absent() {
+        item.capacity = Field::Absent;
     }
     item
 }

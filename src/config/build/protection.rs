@@ -7,7 +7,7 @@ use url::Url;
 use super::require;
 use crate::{
     backoff::Protect,
-    budget::{Budget, Unit},
+    budget::Budget,
     busy::Condition,
     config::{
         plan::{Busy, Probe, Step},
@@ -19,7 +19,6 @@ use crate::{
         report::Report,
     },
     load::{Arrival, Process, Volume},
-    prompt::Source,
 };
 
 pub(super) const PRICE: &str =
@@ -94,17 +93,14 @@ pub(super) fn fits(
                 report.problem(place, what, PRICE);
                 return;
             }
-            let input = match probe.prompt.source {
-                Source::Synthetic(length) => length.most().0,
-                Source::Text(_) | Source::Lines(_) => 0,
-            };
+            let input = probe.prompt.most_tokens(probe.max_tokens);
             let most = probe.most(probe.requests_of_a_round(), input, target);
             if let Some(unit) = budget.exceeded_by(&most) {
                 let what = format!(
                     "one burst of {of} may use {} {}, more than the {} of {whose} a{} {}",
-                    amount(most.get(unit), unit),
+                    unit.shown(most.get(unit)),
                     unit.as_str(),
-                    amount(budget.limit(unit).unwrap_or_default(), unit),
+                    unit.shown(budget.limit(unit).unwrap_or_default()),
                     if budget.per == crate::budget::Per::Hour {
                         "n"
                     } else {
@@ -116,13 +112,6 @@ pub(super) fn fits(
                 return;
             }
         }
-    }
-}
-
-fn amount(amount: f64, unit: Unit) -> String {
-    match unit {
-        Unit::Dollars => format!("{amount:.6}"),
-        Unit::Requests | Unit::InputTokens | Unit::OutputTokens => format!("{amount:.0}"),
     }
 }
 

@@ -95,9 +95,18 @@ choice!(ProcessKind {
     "poisson" => Self::Poisson,
     "gamma" => Self::Gamma,
 });
-choice!(Cache {
-    "bust" => Self::Bust,
-    "share" => Self::Share,
+/// The word for what is done about the prefix cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum Caching {
+    One(Cache),
+    /// Two probes, one of each.
+    Pair,
+}
+
+choice!(Caching {
+    "bust" => Self::One(Cache::Bust),
+    "share" => Self::One(Cache::Share),
+    "pair" => Self::Pair,
 });
 
 /// Which field of an OpenAI request limits the tokens.

@@ -4,7 +4,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use super::{
     Entry, Node, Value,
-    choices::{ArrivalKind, MaxTokensField, ProcessKind},
+    choices::{ArrivalKind, Caching, MaxTokensField, ProcessKind},
     leaves::{Amount, Body, HeaderOrNone, Hidden, Reference, Rest, Share, Wait},
     reading::{At, Field, Item, Named, Read, entries, field, item, wrong},
 };
@@ -18,7 +18,7 @@ use crate::{
         report::Report,
     },
     outcome::Failure,
-    prompt::{Cache, Length},
+    prompt::Length,
 };
 
 /// What messages call the outermost mapping.
@@ -34,6 +34,7 @@ item! {
     /// The whole file.
     File {
         global: Global,
+        metrics: Metrics,
         targets: Vec<At<Target>>,
         /// Everything that a probe may have, except what identifies one.
         defaults: Defaults,
@@ -47,6 +48,14 @@ item! {
         max_in_flight: NonZeroU32,
         user_agent: String,
         identity: Identity,
+    }
+}
+
+item! {
+    Metrics {
+        native_histograms: bool,
+        disable: Vec<At<String>>,
+        buckets: Named<Vec<At<Amount>>>,
     }
 }
 
@@ -231,6 +240,7 @@ item! {
         arrival: Arrival,
         ladder: Vec<At<Step>>,
         ladder_stop: Share,
+        capacity: Capacity,
         settle: Rest,
         requests: NonZeroU32,
         duration: Wait,
@@ -299,12 +309,28 @@ item! {
 }
 
 item! {
+    Capacity {
+        max: Amount,
+        requests: NonZeroU32,
+        repeats: NonZeroU32,
+        resolution: Share,
+    }
+    hints {
+        "users" => "write `max: …`",
+        "per_second" => "write `max: …`",
+        "concurrency" => "write `max: …`",
+    }
+}
+
+item! {
     Prompt {
         text: String,
         file: String,
         tokens: Length,
+        prefix_tokens: NonZeroU64,
+        turns: Vec<At<String>>,
         system: String,
-        cache: Cache,
+        cache: Caching,
     }
 }
 
@@ -359,6 +385,7 @@ impl Item for Defaults {
         "arrival",
         "ladder",
         "ladder_stop",
+        "capacity",
         "settle",
         "requests",
         "duration",
@@ -402,6 +429,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`slo`", Slo::KEYS),
     ("`timeouts`", Timeouts::KEYS),
     ("`arrival`", Arrival::KEYS),
+    ("`capacity`", Capacity::KEYS),
     ("`expect`", Expect::KEYS),
     ("`prompt`", Prompt::KEYS),
     ("`authorization`", Authorization::KEYS),
@@ -413,6 +441,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`tls`", Tls::KEYS),
     ("`proxy`", Proxy::KEYS),
     ("`global`", Global::KEYS),
+    ("`metrics`", Metrics::KEYS),
     ("`identity`", Identity::KEYS),
     ("the outermost level", File::KEYS),
     ("a header", Header::KEYS),
@@ -445,6 +474,7 @@ pub(in crate::config) const MAY_HOLD_SECRETS: &[&str] = &[
     "key_file",
     "body",
     "text",
+    "turns",
     "system",
 ];
 

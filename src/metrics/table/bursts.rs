@@ -2,7 +2,8 @@
 
 use crate::{
     metrics::{
-        collector::{Reading, Rows},
+        collector::Reading,
+        exposition::Rows,
         families::{Family, Since, counter, gauge, lag},
     },
     outcome::Skip,
@@ -49,7 +50,7 @@ pub(super) static FAMILIES: &[Family] = &[
         &[],
         Since::Load,
         "The interval of the bursts that is in force, as budgets stretch it; of a cron expression, from its last occurrence to the next one.",
-        |of, rows| rows.one(of.numbers.interval.as_secs_f64() * of.numbers.stretch),
+        |of, rows| rows.one(of.numbers.interval_in_force().as_secs_f64()),
     ),
     gauge(
         "llm_probe_burst_armed_timestamp_seconds",

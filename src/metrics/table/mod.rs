@@ -1,6 +1,7 @@
-//! The one table of metric families, in the order of the documentation, in four parts.
+//! The one table of metric families, in the order of the documentation, in five parts.
 
 mod bursts;
+mod capacity;
 mod diagnosis;
 mod program;
 mod requests;
@@ -13,6 +14,7 @@ pub fn table() -> impl Iterator<Item = &'static Family> {
         requests::FAMILIES,
         bursts::FAMILIES,
         diagnosis::FAMILIES,
+        capacity::FAMILIES,
         program::FAMILIES,
     ]
     .into_iter()

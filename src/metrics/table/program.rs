@@ -61,7 +61,7 @@ pub(super) static FAMILIES: &[Family] = &[
         &["version", "revision"],
         Since::Load,
         "What this program is: always 1.",
-        |_, rows| rows.with(&[Exporter::VERSION, Exporter::REVISION], 1.0),
+        |_, rows| rows.with([Exporter::VERSION, Exporter::REVISION], 1.0),
     ),
     exporter(
         "llm_probe_exporter_config_last_reload_successful",

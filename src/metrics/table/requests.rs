@@ -1,5 +1,7 @@
 //! Of requests: counts, objectives, latencies, tokens.
 
+use std::borrow::Cow;
+
 use crate::{
     measure::{Phases, TokenSource},
     metrics::{
@@ -177,7 +179,10 @@ pub(super) static FAMILIES: &[Family] = &[
         "What the server says it spent on load, prompt and decode, of successes, where the protocol reports it.",
         |of, rows| {
             let reports = of.numbers.plan.target.api.reports_times();
-            for (phase, histogram) in ["load", "prompt", "decode"].iter().zip(&of.numbers.server_phases) {
+            for (phase, histogram) in ["load", "prompt", "decode"]
+                .into_iter()
+                .zip(&of.numbers.server_phases)
+            {
                 if reports || histogram.count() > 0 {
                     rows.by(phase, histogram);
                 }
@@ -205,7 +210,7 @@ pub(super) static FAMILIES: &[Family] = &[
             for (&expected, counts) in Cache::ALL.iter().zip(&of.numbers.found) {
                 if expected == in_force || !counts.is_zero() {
                     for (position, found) in Found::ALL.iter().enumerate() {
-                        rows.with(&[expected.expected(), found.as_str()], counts.get(position));
+                        rows.with([expected.expected(), found.as_str()], counts.get(position));
                     }
                 }
             }
@@ -245,10 +250,8 @@ pub(super) static FAMILIES: &[Family] = &[
         "Response heads, by status code; `other` beyond the first sixteen.",
         |of, rows| {
             for (code, &count) in &of.numbers.responses {
-                rows.by(
-                    &code.map_or_else(|| "other".into(), |code| code.to_string()),
-                    count,
-                );
+                let code = code.map(|code| code.to_string());
+                rows.by(code.map_or(Cow::Borrowed("other"), Cow::Owned), count);
             }
         },
     ),

@@ -13,6 +13,7 @@ mod prompt;
 mod refused;
 mod responses;
 mod tgi;
+mod tokenize;
 mod triton;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -21,8 +22,9 @@ pub(super) use self::{
     answer::{Answer, Progress, Reasoning, Thoughts, UsageIn},
     ollama::tags,
     openai::models,
-    prompt::Prompt,
+    prompt::{Counting, Prompt},
     refused::Refused,
+    tokenize::tokenize,
 };
 
 /// Tokens of an answer for which the request sets no limit.

@@ -1,11 +1,28 @@
-//! What is asked, counted in words instead of tokens, and remembered where a prefix cache wants to know it.
+//! What is asked, counted by words, and remembered where a prefix cache wants to know it.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What a chat template adds to each message, and to open the answer.
+/// What a chat template adds to each message.
 const TOKENS_PER_MESSAGE: u64 = 4;
-const TOKENS_OF_TEMPLATE: u64 = 3;
+
+/// How tokens are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sim) struct Counting {
+    /// Of a thousand words of a text. The first words of it have their share, rounded down.
+    pub tokens_per_thousand_words: u64,
+    /// What a chat template adds to open the answer.
+    pub template_tokens: u64,
+}
+
+impl Default for Counting {
+    fn default() -> Self {
+        Self {
+            tokens_per_thousand_words: 1000,
+            template_tokens: 3,
+        }
+    }
+}
 
 /// A prompt: how many tokens it has and, if wanted, the name of each of its prefixes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,27 +30,40 @@ pub(in crate::sim) struct Prompt {
     pub tokens: u64,
     /// For each token a hash over it and all before it; `None` when nobody wants to know.
     pub prefixes: Option<Vec<u64>>,
+    pub counting: Counting,
+    /// Words of texts so far.
+    words: u64,
 }
 
 impl Prompt {
-    /// One whose prefixes are remembered.
-    pub(in crate::sim) fn remembering() -> Self {
+    /// An empty one, whose prefixes are remembered or not.
+    pub(in crate::sim) fn new(counting: Counting, is_remembered: bool) -> Self {
         Self {
-            tokens: 0,
-            prefixes: Some(Vec::new()),
+            prefixes: is_remembered.then(Vec::new),
+            counting,
+            ..Self::default()
         }
     }
 
-    /// Adds text: a token a word.
+    /// Adds text, by its words.
     pub(super) fn text(&mut self, text: &str) {
-        let Some(prefixes) = &mut self.prefixes else {
-            self.tokens += text.split_whitespace().count() as u64;
+        let Counting {
+            tokens_per_thousand_words,
+            ..
+        } = self.counting;
+        let share = |words: u64| words.saturating_mul(tokens_per_thousand_words) / 1000;
+        if self.prefixes.is_none() {
+            let words = self.words + text.split_whitespace().count() as u64;
+            self.tokens += share(words) - share(self.words);
+            self.words = words;
             return;
-        };
+        }
         for word in text.split_whitespace() {
-            let before = prefixes.last().copied().unwrap_or(FNV_OFFSET);
-            prefixes.push(fnv(before, word.as_bytes()));
-            self.tokens += 1;
+            let tokens = share(self.words + 1) - share(self.words);
+            self.words += 1;
+            for _ in 0..tokens {
+                self.token(word.as_bytes());
+            }
         }
     }
 
@@ -62,7 +92,7 @@ impl Prompt {
         for message in messages {
             self.message(message);
         }
-        self.template(TOKENS_OF_TEMPLATE, "answer");
+        self.template(self.counting.template_tokens, "answer");
         self
     }
 
@@ -130,19 +160,27 @@ mod tests {
         {"role":"assistant","content":null},{"role":"user"}]"#;
 
     #[test]
-    fn prompts_are_counted_in_words() {
+    fn prompts_are_counted_by_words() {
         let messages: Vec<Message> = serde_json::from_str(CHAT).unwrap();
-        for prompt in [Prompt::default(), Prompt::remembering()] {
-            let prompt = prompt.chat(&messages);
+        for is_remembered in [false, true] {
+            let prompt = Prompt::new(Counting::default(), is_remembered).chat(&messages);
             assert_eq!(prompt.tokens, 2 + 3 + 4 * 4 + 3);
             assert!(prompt.prefixes.is_none_or(|prefixes| prefixes.len() == 24));
+            let counting = Counting {
+                tokens_per_thousand_words: 1370,
+                template_tokens: 11,
+            };
+            // Five words are 6.85.
+            let prompt = Prompt::new(counting, is_remembered).chat(&messages);
+            assert_eq!(prompt.tokens, 6 + 4 * 4 + 11);
+            assert!(prompt.prefixes.is_none_or(|prefixes| prefixes.len() == 33));
         }
     }
 
     #[test]
     fn prefixes_are_the_same_as_long_as_the_words_are() {
         let prefixes = |text: &str| {
-            let mut prompt = Prompt::remembering();
+            let mut prompt = Prompt::new(Counting::default(), true);
             prompt.text(text);
             prompt.prefixes.unwrap()
         };

@@ -1,0 +1,130 @@
+//! A round that searches for the capacity: bursts of one load after the other, as the search wants them.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Runner, Watched, What, waits::Waits};
+use crate::{
+    baseline::Baseline,
+    capacity::{self, Next, Search},
+    config::plan::{Bounds, Series},
+    diagnose::{Cause, Lowest, diagnose},
+    load::Load,
+    outcome::Skip,
+    protection::{Brake, Spending},
+    slo::{Objective, Verdict},
+    summary::{Judged, Summary},
+    units::Seconds,
+};
+
+impl Runner {
+    /// Searches, as one burst of `step`.
+    pub(super) async fn search(
+        &self,
+        step: &Arc<Watched>,
+        bounds: Bounds,
+        due: Instant,
+        spending: &mut Spending<'_>,
+        waits: Option<&Waits>,
+        cancel: &CancellationToken,
+    ) {
+        let (mut search, mut lowest) = (Search::new(bounds), None);
+        let (mut due, mut has_begun) = (due, false);
+        let ended = loop {
+            let load = match search.next() {
+                Next::Fire(load) => load,
+                Next::End(end) => break end,
+            };
+            if has_begun {
+                due = self.settle(cancel).await;
+            }
+            let places = self.places_for(load, due, waits, cancel).await;
+            if let Some(skip) = places.as_ref().err().copied().or(self.forbids(waits)) {
+                if !has_begun {
+                    return self.tell(step, What::Skipped(skip, 1));
+                }
+                search.stop(skip);
+                continue;
+            }
+            if !has_begun {
+                self.tell(step, What::Begun(Seconds::between(due, Instant::now())));
+                has_begun = true;
+            }
+            self.tell(step, What::Tries(load));
+            let burst = self.try_load(step, &bounds, load, &mut lowest, spending, cancel);
+            search.ended(load, burst.await);
+        };
+        let capacity = search.capacity(ended, &step.series.step.slo);
+        self.tell(step, What::Searched(Arc::new(capacity), cancel.is_cancelled()));
+    }
+
+    /// One burst of `load`. `lowest` becomes what the lowest load showed.
+    async fn try_load(
+        &self,
+        step: &Arc<Watched>,
+        bounds: &Bounds,
+        load: Load,
+        lowest: &mut Option<Lowest>,
+        spending: &mut Spending<'_>,
+        cancel: &CancellationToken,
+    ) -> capacity::Burst {
+        let series = Series {
+            step: Arc::new(bounds.step(&step.series.step, load)),
+            ..step.series.clone()
+        };
+        let (planned, objective) = (bounds.requests_at(load), series.step.slo.objective);
+        let brake = Brake::new(self.probe.protect);
+        let mut burst = capacity::Burst::default();
+        let mut missed = 0;
+        let each = |judged: &Judged| {
+            burst.sent += 1;
+            if judged.record.warmup {
+                return;
+            }
+            burst
+                .ttft
+                .extend(judged.waited_for_first_token().map(Seconds::get));
+            burst.itl.extend(judged.measured.itl.map(Seconds::get));
+            if judged.verdicts.get(Objective::Goodput) == Some(Verdict::Missed) {
+                missed += 1;
+                if !capacity::can_meet(planned, missed, objective) {
+                    brake.ease();
+                }
+            }
+        };
+        let summary = self.burst(step, &series, &brake, spending, cancel, each).await;
+        // Where the endpoint shed some of it, it is left alone from now on.
+        let shed = self.guarded.is_left_alone().then_some(Skip::Backoff);
+        burst.cut_short = brake.reason().or(self.cancelled(cancel)).or(shed);
+        burst.met = summary.objective_met;
+        (burst.judged, burst.good) = (summary.judged, summary.good);
+        burst.cause = Some(cause(load, &summary, lowest, bounds));
+        burst
+    }
+
+    /// Why a cancelled burst was.
+    pub(super) fn cancelled(&self, cancel: &CancellationToken) -> Option<Skip> {
+        let skip = if self.drain.is_cancelled() {
+            Skip::Drain
+        } else {
+            Skip::Paused
+        };
+        cancel.is_cancelled().then_some(skip)
+    }
+}
+
+/// What made a burst slow, compared with the lowest load of this search.
+fn cause(load: Load, summary: &Summary, lowest: &mut Option<Lowest>, bounds: &Bounds) -> Cause {
+    let (observed, is_lowest) = (&summary.observed, load == bounds.lowest);
+    let of_lowest = lowest.as_ref().filter(|_| !is_lowest);
+    let diagnosis = diagnose(load, observed, of_lowest, is_lowest, &Baseline::default());
+    if is_lowest && observed.is_reference() {
+        *lowest = Some(Lowest {
+            load,
+            observed: observed.clone(),
+        });
+    }
+    diagnosis.cause
+}
