@@ -12,6 +12,12 @@ use crate::{
 
 /// Queries to which the demo has no answer.
 const EMPTY: &[(&str, &str)] = &[
+    ("capacity / Searched capacity / A", "none of its probes searches"),
+    ("capacity / Searched capacity / B", "none of its probes searches"),
+    ("capacity / Searched capacity / C", "none of its probes searches"),
+    ("capacity / Searched capacity / D", "none of its probes searches"),
+    ("capacity / Searched capacity / E", "none of its probes searches"),
+    ("capacity / Searched capacity / F", "none of its probes searches"),
     (
         "capacity / Replicas, last burst / A",
         "each of its servers is one replica",
