@@ -135,6 +135,19 @@ impl Circuit {
         }
     }
 
+    /// For a guard that takes the place of this one's: nobody will tell it of a trial that is under way.
+    #[must_use]
+    pub fn for_successor(&self, now: Instant) -> Self {
+        let state = match self.state {
+            State::OnTrial => State::Open { until: now },
+            state => state,
+        };
+        Self {
+            state,
+            ..self.clone()
+        }
+    }
+
     /// How much longer it is open; `None`: it is closed.
     pub fn open_for(&self, now: Instant) -> Option<Duration> {
         match self.state {
@@ -274,6 +287,17 @@ mod tests {
         assert_eq!(circuit.admit(later), Admission::Trial);
         circuit.trial_ended(Some(true), None, later);
         assert_eq!(circuit.open_for(later), None);
+    }
+
+    #[test]
+    fn a_successor_tries_for_itself() {
+        let now = Instant::now();
+        let mut circuit = Circuit::default();
+        circuit.shed(None, now);
+        let later = now + SECOND * 10;
+        assert_eq!(circuit.for_successor(later).open_for(now), Some(SECOND * 10));
+        assert_eq!(circuit.admit(later), Admission::Trial);
+        assert_eq!(circuit.for_successor(later).admit(later), Admission::Trial);
     }
 
     #[test]

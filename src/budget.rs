@@ -287,6 +287,15 @@ impl Account {
         }
     }
 
+    /// Goes on with other limits; whether it can: those of another period count from another beginning.
+    pub fn change_budget(&mut self, budget: Budget) -> bool {
+        let goes_on = budget.per == self.budget.per;
+        if goes_on {
+            self.budget = budget;
+        }
+        goes_on
+    }
+
     pub fn budget(&self) -> &Budget {
         &self.budget
     }

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 pub use self::{
     brake::Brake,
@@ -31,6 +31,9 @@ use crate::{
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Tokens that a chat template may add to a prompt, at most.
+const TEMPLATE: u64 = 1000;
 
 /// The budgets and guards of a plan.
 #[derive(Clone, Debug, Default)]
@@ -116,13 +119,16 @@ impl Protection {
                 _ => {
                     let circuit = before
                         .filter(|before| before.target.url == target.url)
-                        .map(|before| lock(&before.circuit).clone());
+                        .map(|before| lock(&before.circuit).for_successor(Instant::now()));
                     let guard = Guard::new(target, agent, circuit.unwrap_or_default(), blocking)
                         .map_err(|error| (target.name.clone(), error))?;
                     Arc::new(guard)
                 }
             };
             next.guards.push(guard);
+        }
+        // From here on nothing fails.
+        for target in plan.targets() {
             if let Some(budget) = target.budget {
                 next.add(Owner::Target(target.name.clone()), budget, &self.purses);
             }
@@ -137,12 +143,11 @@ impl Protection {
         Ok(next)
     }
 
-    /// The purse of `owner`: the one it has had, if the budget is the same.
+    /// The purse of `owner`: the one it has had, so that what running rounds have reserved is freed there, too.
     fn add(&mut self, owner: Owner, budget: Budget, before: &[Arc<Purse>]) {
         let budget = budget.share(self.replicas);
-        let same = before
-            .iter()
-            .find(|purse| purse.owner == owner && *lock(&purse.account).budget() == budget);
+        let same =
+            (before.iter()).find(|purse| purse.owner == owner && lock(&purse.account).change_budget(budget));
         let purse = same.cloned().unwrap_or_else(|| Purse::new(owner, budget));
         if let Some(kept) = self.of_others.remove(&purse.key())
             && same.is_none()
@@ -198,13 +203,15 @@ impl Protection {
             Owner::Probe(name) => *name == probe.name,
             Owner::Target(name) => *name == target.name,
         };
+        let guess = probe.prompt.most_tokens(probe.max_tokens);
         let guarded = Guarded {
             id,
             probe: Arc::clone(probe),
             target: Arc::clone(target),
             guard: Arc::clone(guard),
             purses: self.purses.iter().filter(draws_on).cloned().collect(),
-            longest_prompt: AtomicU64::new(probe.prompt.most_tokens(probe.max_tokens)),
+            longest_prompt: AtomicU64::new(guess),
+            longest_believed: guess.saturating_mul(4).saturating_add(TEMPLATE),
         };
         let round = guarded.most(probe.requests_of_a_round());
         for purse in &guarded.purses {

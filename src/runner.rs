@@ -162,15 +162,18 @@ impl Runner {
             Ok(_) => {}
             Err(skip) => return self.skip_round(skip, 1),
         }
+        // Bursts that are due meanwhile are late by our own doing.
+        waits.inspect(|waits| waits.begin());
+        self.calibrate(cancel).await;
+        waits.inspect(|waits| waits.end());
+        if let Some(skip) = self.forbids(waits) {
+            return self.skip_round(skip, 1);
+        }
         let spending = self.guarded.round();
         self.tell_all(|| What::Stretched(self.guarded.stretch()));
         let Some(mut spending) = spending else {
             return self.skip_round(Skip::Budget, 1);
         };
-        // Bursts that are due meanwhile are late by our own doing.
-        waits.inspect(|waits| waits.begin());
-        self.calibrate(cancel).await;
-        waits.inspect(|waits| waits.end());
         if let (Some(bounds), Some(step)) = (self.probe.capacity, self.steps.first()) {
             return self.search(step, bounds, due, &mut spending, waits, cancel).await;
         }
@@ -337,7 +340,8 @@ impl Runner {
 
     /// What is asked next goes on after the conversations that were begun.
     fn count(&self, judged: &Judged) {
-        let is_first = judged.record.asked.is_first_turn();
+        // Warm-up asks what is asked again after it.
+        let is_first = judged.record.asked.is_first_turn() && !judged.record.warmup;
         self.asked.fetch_add(is_first.into(), Ordering::Relaxed);
     }
 

@@ -10,7 +10,7 @@ mod simulator;
 use std::net::SocketAddr;
 
 use llm_probe_exporter::sim::{Profile, Settings};
-use process::{Exporter, run};
+use process::{Exporter, eventually, run};
 use simulator::Simulator;
 
 fn quick(faults: &[&str]) -> Settings {
@@ -147,4 +147,28 @@ fn a_pair_shows_what_the_prefix_cache_gives() {
         cached.iter().all(|cached| (900..=910).contains(cached)),
         "{cached:?}"
     );
+}
+
+#[test]
+fn warm_up_takes_no_line_of_a_file_away() {
+    let simulator = Simulator::start(Settings::default());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prompts.jsonl");
+    let long = "word ".repeat(200);
+    std::fs::write(&file, format!("\"short\"\n\"{long}\"\n")).unwrap();
+    let config = format!(
+        "targets: [{{ name: target, url: 'http://{}/v1', api: openai_chat, model: simulated }}]\n\
+         probes: [{{ name: lines, every: 300ms, warmup: 1, max_tokens: 2, prompt: {{ file: '{}' }} }}]\n",
+        simulator.address,
+        file.display()
+    );
+    let _exporter = Exporter::start(&config, &[]);
+    eventually("both lines are asked", || {
+        let requests = simulator.requests();
+        let long = requests
+            .iter()
+            .filter(|request| request.prompt_tokens > 100)
+            .count();
+        (long >= 2 && requests.len() > long).then_some(())
+    });
 }

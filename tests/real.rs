@@ -75,7 +75,7 @@ fn real_counts_agree_between_server_exporter_and_prometheus() {
         count("request_failures_total", &[]) + count("invalid_requests_total", &[]),
         0
     );
-    assert_eq!(count("token_counts_total", &["source=\"usage\""]), requests);
+    assert_eq!(count("token_counts_total", &["source=\"usage\""]), requests + 2);
     assert_eq!(
         count("output_tokens_total", &[]),
         server.count("llamacpp:tokens_predicted_total", &[])

@@ -107,6 +107,9 @@ impl Shared {
         // A timer that is due already may still take a millisecond.
         if intended > Instant::now() {
             sleep_until(intended).await;
+            if self.brake.is_eased() {
+                return;
+            }
         }
         let mut failures: u32 = 0;
         loop {

@@ -995,6 +995,10 @@ fn mistakes_in_searches() {
         &[
             ("no slo", probe("capacity: {}")),
             ("no mapping", search("capacity: 64")),
+            (
+                "conversations",
+                search("capacity: {}\nprompt: { turns: [Why?, And then?] }"),
+            ),
             ("ladder", search("capacity: {}\nladder: [{ users: 1 }]")),
             ("concurrency", search("capacity: {}\nconcurrency: 8")),
             ("duration", search("capacity: {}\nduration: 1m")),

@@ -51,6 +51,11 @@ impl Brake {
         lock(&self.watch).shedding()
     }
 
+    /// Whether the endpoint shed load of this burst.
+    pub fn sheds(&self) -> bool {
+        self.shedding().is_some()
+    }
+
     /// The first reason stands.
     pub fn pull(&self, reason: Skip) {
         self.reason.get_or_init(|| reason);

@@ -37,6 +37,8 @@ pub struct Guarded {
     pub(super) purses: Vec<Arc<Purse>>,
     /// In tokens, as far as prompts were counted.
     pub(super) longest_prompt: AtomicU64,
+    /// A server that counts more than this would only stop the probe.
+    pub(super) longest_believed: u64,
 }
 
 impl Guarded {
@@ -166,13 +168,15 @@ impl Guarded {
 
     /// What a request used: as the server counted it. Without a count, a request that may have been worked on is
     /// taken to have used the longest prompt seen, and all the tokens that it was allowed unless it succeeded.
-    fn used(&self, judged: &Judged) -> Amounts {
+    /// One of a round says how long prompts get, as far as that can be believed.
+    fn used(&self, judged: &Judged, of_round: bool) -> Amounts {
         let record = &judged.record;
         if record.timeline.start.is_none() {
             return Amounts::default();
         }
-        if let Some(prompt) = record.usage.prompt {
-            self.longest_prompt.fetch_max(prompt.0, Ordering::Relaxed);
+        if let Some(prompt) = record.usage.prompt.filter(|_| of_round) {
+            let believed = prompt.0.min(self.longest_believed);
+            self.longest_prompt.fetch_max(believed, Ordering::Relaxed);
         }
         let never_arrived = matches!(
             record.outcome,
@@ -245,7 +249,7 @@ impl<'a> Spending<'a> {
 
     /// A request ended, whichever way.
     pub fn charge(&mut self, judged: &Judged) {
-        let used = self.guarded.used(judged);
+        let used = self.guarded.used(judged, self.is_round);
         let of_reserved = self.one.at_most(self.reserved);
         self.reserved -= of_reserved;
         self.cost += used;

@@ -19,6 +19,9 @@ use crate::{
     units::Seconds,
 };
 
+/// A request of an open loop that waited for its place for longer than this, in seconds, was not sent when it was due.
+const LONG_WAIT: f64 = 0.1;
+
 impl Runner {
     /// Searches, as one burst of `step`.
     pub(super) async fn search(
@@ -39,6 +42,10 @@ impl Runner {
             };
             if has_begun {
                 due = self.settle(cancel).await;
+                if self.guarded.is_busy(&self.blocking).await {
+                    search.stop(Skip::ServerBusy);
+                    continue;
+                }
             }
             let places = self.places_for(load, due, waits, cancel).await;
             if let Some(skip) = places.as_ref().err().copied().or(self.forbids(waits)) {
@@ -75,14 +82,22 @@ impl Runner {
             ..step.series.clone()
         };
         let (planned, objective) = (bounds.requests_at(load), series.step.slo.objective);
+        let is_open = load.rate().is_some();
         let brake = Brake::new(self.probe.protect);
         let mut burst = capacity::Burst::default();
-        let mut missed = 0;
+        let (mut missed, mut waited) = (0, false);
+        // Half of what a user may wait is no small error any more.
+        let long = series
+            .step
+            .slo
+            .ttft
+            .map_or(LONG_WAIT, |ttft| (ttft.as_secs_f64() / 2.0).max(LONG_WAIT));
         let each = |judged: &Judged| {
             burst.sent += 1;
             if judged.record.warmup {
                 return;
             }
+            waited |= is_open && judged.measured.send_lag.is_some_and(|lag| lag.get() > long);
             burst
                 .ttft
                 .extend(judged.waited_for_first_token().map(Seconds::get));
@@ -96,8 +111,11 @@ impl Runner {
         };
         let summary = self.burst(step, &series, &brake, spending, cancel, each).await;
         // Where the endpoint shed some of it, it is left alone from now on.
-        let shed = self.guarded.is_left_alone().then_some(Skip::Backoff);
-        burst.cut_short = brake.reason().or(self.cancelled(cancel)).or(shed);
+        let shed = brake.sheds().then_some(Skip::Backoff);
+        // The endpoint never had the load where requests waited for places of ours.
+        let held_up = waited || summary.unsent.contains_key(&Skip::InFlight);
+        let throttled = held_up.then_some(Skip::InFlight);
+        burst.cut_short = brake.reason().or(self.cancelled(cancel)).or(shed).or(throttled);
         burst.met = summary.objective_met;
         (burst.judged, burst.good) = (summary.judged, summary.good);
         burst.cause = Some(cause(load, &summary, lowest, bounds));

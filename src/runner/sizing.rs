@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     sync::{Mutex, MutexGuard},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,29 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The most requests that are sent before the first burst.
 const REQUESTS: u64 = 2;
 
+/// How long after a try that failed another one is made.
+const AGAIN: Duration = Duration::from_mins(5);
+
+const NO_GROWTH: &str = "the server's counts do not grow with the prompt as words would make them";
+
+/// Why nothing was learned.
+#[derive(Clone, Copy, Debug)]
+enum Failed {
+    /// The server does not say how many tokens a prompt has.
+    ForGood,
+    /// Another time it may be learned.
+    ForNow(&'static str),
+}
+
+impl Failed {
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::ForGood => "the server reports no tokens of prompts",
+            Self::ForNow(why) => why,
+        }
+    }
+}
+
 /// What was tried at a target. Clones are the same; while one probe tries, the others wait.
 #[derive(Clone, Debug, Default)]
 pub struct Tried(Arc<Mutex<Ways>>);
@@ -50,6 +73,8 @@ struct Ways {
     kinds: BTreeSet<String>,
     /// The server cannot be asked how many tokens a prompt has.
     cannot_count: bool,
+    /// What failed for no reason of the server's counting is not tried again before.
+    not_before: Option<Instant>,
 }
 
 /// How long the made-up prompts of one probe are at one target.
@@ -90,15 +115,19 @@ impl Sizing {
         }
     }
 
-    /// The kind, and what was tried at the target, where it is for this probe to try; there is one try.
-    async fn turn(&self) -> Option<(&String, MutexGuard<'_, Ways>)> {
+    /// The kind, and what was tried at the target, where it is for this probe to try now.
+    async fn turn(&self, deadline: Instant) -> Option<(&String, MutexGuard<'_, Ways>)> {
         let kind = self.kind.as_ref()?;
-        if self.is_over.swap(true, Ordering::Relaxed) {
+        if self.is_over.load(Ordering::Relaxed) {
             return None;
         }
-        let mut ways = self.tried.0.lock().await;
-        let is_mine = !self.calibrations.of(kind).is_known() && ways.kinds.insert(kind.clone());
-        is_mine.then_some((kind, ways))
+        let ways = timeout_at(deadline, self.tried.0.lock()).await.ok()?;
+        if self.calibrations.of(kind).is_known() || ways.kinds.contains(kind) {
+            self.is_over.store(true, Ordering::Relaxed);
+            return None;
+        }
+        let too_early = ways.not_before.is_some_and(|again| Instant::now() < again);
+        (!too_early).then_some((kind, ways))
     }
 }
 
@@ -110,25 +139,39 @@ impl Runner {
         else {
             return;
         };
-        let Some((kind, mut ways)) = self.sizing.turn().await else {
-            return;
-        };
         let timeouts = self.probe.timeouts;
         let deadline = Instant::now() + timeouts.first_token.min(PATIENCE);
+        let turn = tokio::select! {
+            biased;
+            () = self.ends(cancel) => return,
+            turn = self.sizing.turn(deadline) => turn,
+        };
+        let Some((kind, mut ways)) = turn else {
+            return;
+        };
         let lengths = [FEW, length.most().0.clamp(*MANY.start(), *MANY.end())];
-        let mut why = None;
+        let mut failed = None;
         if self.endpoint.client.may_count()
             && !ways.cannot_count
-            && let Err(error) = self.ask_for_counts(lengths, timeouts.connect).await
+            && let Err(error) = tokio::select! {
+                biased;
+                () = self.ends(cancel) => return,
+                asked = self.ask_for_counts(lengths, timeouts.connect) => asked,
+            }
         {
             tracing::debug!(target = %self.target.name, error, "the server does not count tokens without inference");
             ways.cannot_count = true;
         }
         if !self.sizing.calibrations.of(kind).is_known() {
-            why = self
+            failed = self
                 .send_to_be_counted(step, lengths, deadline, cancel)
                 .await
                 .err();
+        }
+        if matches!(failed, Some(Failed::ForNow(_))) {
+            ways.not_before = Some(Instant::now() + AGAIN);
+        } else {
+            ways.kinds.insert(kind.clone());
         }
         drop(ways);
         if let Some(fit) = self.sizing.fit() {
@@ -143,9 +186,17 @@ impl Runner {
             tracing::warn!(
                 probe = %self.probe.name,
                 target = %self.target.name,
-                why = why.unwrap_or("the server's counts do not grow with the prompt as words would make them"),
+                why = failed.map_or(NO_GROWTH, Failed::in_words),
                 "it is not known how the server counts: a made-up prompt gets a word for each token"
             );
+        }
+    }
+
+    /// Returns when nothing is to be sent any more.
+    async fn ends(&self, cancel: &CancellationToken) {
+        tokio::select! {
+            () = self.drain.cancelled() => {}
+            () = cancel.cancelled() => {}
         }
     }
 
@@ -168,14 +219,15 @@ impl Runner {
         lengths: [u64; 2],
         deadline: Instant,
         cancel: &CancellationToken,
-    ) -> Result<(), &'static str> {
-        let mut spending =
-            (self.guarded.apart(REQUESTS)).ok_or("no budget is left for requests that would show it")?;
+    ) -> Result<(), Failed> {
+        let mut spending = (self.guarded.apart(REQUESTS)).ok_or(Failed::ForNow(
+            "no budget is left for requests that would show it",
+        ))?;
         for (number, words) in (0..).zip(lengths) {
             let place = self
                 .wait(&self.places, 1, Some(deadline), Skip::InFlight, cancel)
                 .await;
-            let _place = place.map_err(|_| "there was no time for it")?;
+            let _place = place.map_err(|_| Failed::ForNow("there was no time for it"))?;
             let brake = Brake::new(None);
             let burst = self.prepared(step, &step.series, Arc::clone(&brake));
             let judged = tokio::select! {
@@ -183,14 +235,17 @@ impl Runner {
                 never = self.pull(&brake, cancel) => match never {},
                 judged = burst.calibrate(number, words, deadline) => judged,
             };
-            let judged = judged.ok_or("a request to learn it did not end")?;
+            let judged = judged.ok_or(Failed::ForNow("a request to learn it did not end"))?;
+            // An endpoint that sheds load is left alone from here on.
+            brake.ended(judged.record.outcome, judged.record.retry_after, false);
+            self.guarded.burst_ended(&brake);
             spending.charge(&judged);
             let (outcome, tokens) = (judged.record.outcome, judged.record.usage.prompt);
             self.tell(step, What::Request(Box::new(judged)));
             match tokens {
                 Some(tokens) => self.sizing.learn(&[Count { words, tokens }]),
-                None if outcome == Outcome::Ok => return Err("the server reports no tokens of prompts"),
-                None => return Err("a request to learn it failed"),
+                None if outcome == Outcome::Ok => return Err(Failed::ForGood),
+                None => return Err(Failed::ForNow("a request to learn it failed")),
             }
         }
         Ok(())

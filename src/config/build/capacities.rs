@@ -18,6 +18,7 @@ use crate::{
 pub(super) fn search(
     given: &At<items::Capacity>,
     item: &items::Probe,
+    turns: u32,
     of: &str,
     context: &Context<'_>,
 ) -> Option<(Vec<Arc<Step>>, Bounds)> {
@@ -37,6 +38,13 @@ pub(super) fn search(
             let what = format!("{thing} contradicts `capacity`, {why}");
             report.problem(key, what, "remove one");
         }
+    }
+    if turns > 1 {
+        let what = format!(
+            "{of} has conversations of {turns} turns, of which a search would not send as many at each load"
+        );
+        report.problem(given.key, what, "remove `capacity`, or ask single questions");
+        return None;
     }
     if item.slo.is_absent() {
         let what = format!("{of} searches for the highest load that meets its `slo`, but has none");

@@ -2,12 +2,12 @@
 
 use crate::{
     config::{
-        plan::Probe,
+        plan::{Bounds, Probe},
         positions::NodeId,
         problem::{list, shown},
         report::Report,
     },
-    prompt::Prompt,
+    prompt::{Prompt, Source},
     units::Name,
 };
 
@@ -55,8 +55,22 @@ pub(super) fn pair(
             return Vec::new();
         }
     };
+    if let Source::Written(scripts) = &cold.prompt.source
+        && scripts.iter().count() > 1
+    {
+        let what = format!(
+            "`cache` of probe {of} is `pair`, but one request warms one prompt, and there are several"
+        );
+        report.problem(
+            at,
+            what,
+            "ask one prompt, or made-up ones with `tokens` and `prefix_tokens`",
+        );
+    }
+    let capacity = cold.capacity.map(Bounds::warmed);
     let warm = Probe {
         name: warm_name,
+        capacity,
         // What is shared has to be in the cache before it is measured.
         warmup: cold.warmup.max(1),
         prompt,

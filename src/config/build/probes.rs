@@ -66,7 +66,7 @@ pub(super) fn probes(
     let prompt = prompts.as_ref().map(Prompts::first);
     let turns = prompt.map_or(1, Prompt::most_turns);
     let (steps, capacity) = match item.capacity.given() {
-        Some(given) => capacities::search(given, &item, of, context).unzip(),
+        Some(given) => capacities::search(given, &item, turns, of, context).unzip(),
         None => (loads::steps(&item, turns, of, context), None),
     };
     let is_open = (steps.iter().flatten()).any(|step| step.load.rate().is_some());

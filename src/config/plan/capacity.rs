@@ -222,6 +222,11 @@ impl Probe {
                 "probe `{of}` has no `slo`, so that there is nothing to search for; write one, such as `slo: {{ ttft: 500ms, objective: 99% }}`"
             ));
         }
+        if self.prompt.most_turns() > 1 {
+            return Err(format!(
+                "probe `{of}` has conversations, of which a search would not send as many turns at each load; search with single questions"
+            ));
+        }
         let (lowest, volume, wished) = match &self.capacity {
             Some(own) => (own.lowest, own.volume, own.changed_by(wished)),
             None => match step.load {
@@ -250,6 +255,15 @@ impl Probe {
 }
 
 impl Bounds {
+    /// With at least one request before each burst that is not measured.
+    #[must_use]
+    pub fn warmed(self) -> Self {
+        Self {
+            warmup: self.warmup.max(1),
+            ..self
+        }
+    }
+
     fn changed_by(&self, wished: Wished) -> Wished {
         let most = match self.most {
             Load::Users(users) => users.into(),
