@@ -319,11 +319,13 @@ fn all_apis(port: u16) -> String {
   - {{ name: {api}-lost, url: 'http://127.0.0.1:{port}/nowhere{base}', {fields} }}"
         )
     });
+    // Nobody learns first how long its words are, as with a prompt of so many tokens.
+    let long = "word ".repeat(9000);
     let probes = APIS.map(|(api, _)| {
         format!(
             "
   - {{ name: {api}, targets: [{api}], requests: 3 }}
-  - {{ name: {api}-long, targets: [{api}], prompt: {{ tokens: 9000 }} }}
+  - {{ name: {api}-long, targets: [{api}], prompt: {{ text: '{long}' }} }}
   - {{ name: {api}-lost, targets: [{api}-lost] }}"
         )
     });
