@@ -4,6 +4,7 @@
 mod firing;
 mod searching;
 mod sizing;
+mod trial;
 mod waits;
 
 use std::{
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::sizing::{Sizing, Tried};
 use self::waits::Waits;
 use crate::{
-    backoff::{Admission, takes_requests},
+    backoff::Admission,
     baseline::Baselines,
     burst::Burst,
     calibration::Fit,
@@ -190,7 +191,10 @@ impl Runner {
                 self.tell(step, What::Skipped(skip, 1));
                 continue;
             }
-            match self.places_for(step.series.step.load, due, waits, cancel).await {
+            match self
+                .places(step.series.step.load.users(), due, waits, cancel)
+                .await
+            {
                 Ok(_places) => {
                     if let Some(skip) = self.forbids(waits) {
                         self.tell(step, What::Skipped(skip, 1));
@@ -239,18 +243,8 @@ impl Runner {
         Instant::now()
     }
 
-    /// Waits for the places that a burst of `load` takes together.
-    async fn places_for(
-        &self,
-        load: Load,
-        due: Instant,
-        waits: Option<&Waits>,
-        cancel: &CancellationToken,
-    ) -> Result<OwnedSemaphorePermit, Skip> {
-        self.places_of(load.users(), due, waits, cancel).await
-    }
-
-    async fn places_of(
+    /// Waits for so many places, all together.
+    async fn places(
         &self,
         users: u32,
         due: Instant,
@@ -292,50 +286,6 @@ impl Runner {
             // The semaphores are never closed.
             acquired = acquire => acquired?.map_err(|_| Skip::Drain),
         }
-    }
-
-    /// One request, after the endpoint shed load: whether it takes requests again, or why there is no round.
-    async fn trial(
-        &self,
-        due: Instant,
-        waits: Option<&Waits>,
-        cancel: &CancellationToken,
-    ) -> Result<(), Skip> {
-        let tried = self.try_one(due, waits, cancel).await;
-        self.guarded.trial_ended(tried.as_ref().ok());
-        let outcome = tried?.record.outcome;
-        match takes_requests(outcome) {
-            Some(true) => Ok(()),
-            Some(false) => Err(Skip::Backoff),
-            // Our own doing, most likely that it was cancelled.
-            None => Err(self.cancelled(cancel).unwrap_or(Skip::InFlight)),
-        }
-    }
-
-    /// The trial itself, or why it was not made.
-    async fn try_one(
-        &self,
-        due: Instant,
-        waits: Option<&Waits>,
-        cancel: &CancellationToken,
-    ) -> Result<Judged, Skip> {
-        let step = self.steps.first().ok_or(Skip::Backoff)?;
-        let mut spending = self.guarded.apart(1).ok_or(Skip::Budget)?;
-        // A request of an open loop takes its place itself.
-        let users = step.series.step.load.users().min(1);
-        let _place = self.places_of(users, due, waits, cancel).await?;
-        let brake = Brake::new(None);
-        let burst = self.prepared(step, &step.series, Arc::clone(&brake));
-        let judged = tokio::select! {
-            biased;
-            never = self.pull(&brake, cancel) => match never {},
-            judged = burst.try_one() => judged,
-        };
-        let judged = judged.ok_or(brake.reason().unwrap_or(Skip::Backoff))?;
-        spending.charge(&judged);
-        self.count(&judged);
-        self.tell(step, What::Request(Box::new(judged.clone())));
-        Ok(judged)
     }
 
     /// What is asked next goes on after the conversations that were begun.
@@ -399,9 +349,17 @@ impl Runner {
     /// returns.
     async fn pull(&self, brake: &Brake, cancel: &CancellationToken) -> Infallible {
         cancel.cancelled().await;
-        let is_over = self.abort.is_cancelled();
-        brake.pull(if is_over { Skip::Drain } else { Skip::Paused });
+        brake.pull(self.reason_to_cancel());
         pending().await
+    }
+
+    /// Why what was cancelled was: all bursts end, or the kill switch is on.
+    fn reason_to_cancel(&self) -> Skip {
+        if self.abort.is_cancelled() {
+            Skip::Drain
+        } else {
+            Skip::Paused
+        }
     }
 
     /// Says why a burst was slow, and learns from it if it was a good one. `lowest` becomes what the lowest step showed.

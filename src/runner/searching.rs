@@ -47,7 +47,7 @@ impl Runner {
                     continue;
                 }
             }
-            let places = self.places_for(load, due, waits, cancel).await;
+            let places = self.places(load.users(), due, waits, cancel).await;
             if let Some(skip) = places.as_ref().err().copied().or(self.forbids(waits)) {
                 if !has_begun {
                     return self.tell(step, What::Skipped(skip, 1));
@@ -110,26 +110,17 @@ impl Runner {
             }
         };
         let summary = self.burst(step, &series, &brake, spending, cancel, each).await;
+        let cancelled = cancel.is_cancelled().then(|| self.reason_to_cancel());
         // Where the endpoint shed some of it, it is left alone from now on.
         let shed = brake.sheds().then_some(Skip::Backoff);
         // The endpoint never had the load where requests waited for places of ours.
         let held_up = waited || summary.unsent.contains_key(&Skip::InFlight);
         let throttled = held_up.then_some(Skip::InFlight);
-        burst.cut_short = brake.reason().or(self.cancelled(cancel)).or(shed).or(throttled);
+        burst.cut_short = brake.reason().or(cancelled).or(shed).or(throttled);
         burst.met = summary.objective_met;
         (burst.judged, burst.good) = (summary.judged, summary.good);
         burst.cause = Some(cause(load, &summary, lowest, bounds));
         burst
-    }
-
-    /// Why a cancelled burst was.
-    pub(super) fn cancelled(&self, cancel: &CancellationToken) -> Option<Skip> {
-        let skip = if self.drain.is_cancelled() {
-            Skip::Drain
-        } else {
-            Skip::Paused
-        };
-        cancel.is_cancelled().then_some(skip)
     }
 }
 

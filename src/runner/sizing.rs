@@ -135,8 +135,7 @@ impl Runner {
     /// Before the first burst of made-up prompts: lets two of different lengths be counted, if nobody has. It takes no
     /// longer than a request may take to its first token, nor than [`PATIENCE`], and where it fails the burst is fired all the same.
     pub(super) async fn calibrate(&self, cancel: &CancellationToken) {
-        let (Source::Synthetic(length), Some(step)) = (self.probe.prompt.source.clone(), self.steps.first())
-        else {
+        let (Source::Synthetic(length), Some(step)) = (&self.probe.prompt.source, self.steps.first()) else {
             return;
         };
         let timeouts = self.probe.timeouts;
