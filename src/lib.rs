@@ -49,6 +49,7 @@
 //!   `budget`, `backoff`, `busy`, `diagnose`, `capacity`, `baseline`, `calibration` and the engine of `sim` hold no clock and do no I/O: instants
 //!   are passed in.
 //! - Measuring has a [`runtime`] of its own.
+//! - A panic ends the task that it happens in, which is begun anew ([`restart`]); no other learns of it.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
 //! - A percentile is that of [`quantile`], and what is drawn comes from a distribution of [`random`].
@@ -92,6 +93,7 @@ pub mod reload;
 pub mod report;
 pub mod request;
 pub mod response;
+pub mod restart;
 pub mod retry_after;
 pub mod rhythm;
 pub mod runner;

@@ -55,6 +55,7 @@ const ORDER: &[&str] = &[
     "protection",
     "burst",
     "metrics",
+    "restart",
     "runner",
     "supervisor",
     "board",

@@ -276,7 +276,8 @@ async fn collect(
             | What::Stretched(_)
             | What::Armed
             | What::Disarmed(_)
-            | What::NextDue(..) => {}
+            | What::NextDue(..)
+            | What::Restarted => {}
         }
     }
     progress.finish_and_clear();

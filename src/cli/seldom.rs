@@ -162,6 +162,7 @@ mod tests {
                 "LLMProbeBackingOff",
                 "LLMProbeBudgetExhausted",
                 "LLMProbeStarved",
+                "LLMProbeRestarts",
             ];
             let shortest = windows(expr).min().filter(|_| !asks_for_one.contains(&name));
             found.extend(shortest.map(|shortest| (name, shortest)));

@@ -4,6 +4,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,7 +14,7 @@ use tokio::{
     net::TcpListener,
     runtime::Handle,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Mutex, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -35,6 +36,7 @@ use crate::{
     pause::PauseSwitch,
     protection::Protection,
     reload::{Order, Reloader},
+    restart,
     rhythm::Replica,
     runtime::Runtimes,
     state::{State, Storage},
@@ -222,7 +224,9 @@ impl Exporter {
         metrics.config_loaded(unix_now());
         let board = Board::default();
         board.follow(&supervisor);
-        let books = runtimes.service.spawn(board.clone().keep(told));
+        let (kept, told) = (board.clone(), Arc::new(Mutex::new(told)));
+        let keep = move || kept.clone().keep(Arc::clone(&told));
+        let books = restart::spawn(runtimes.service.handle(), "books", &metrics, keep);
         Ok(Self {
             supervisor,
             metrics,
@@ -283,23 +287,41 @@ impl Exporter {
             web.spawn(web::serve(listener, router.clone(), web_stop.clone()));
         }
         web.close();
-        let beating = measure.spawn(watch_lag(self.lag.clone(), self.metrics.clone()));
+        let (service, metrics) = (&Handle::current(), &self.metrics);
+        let beat = {
+            let (lag, metrics) = (self.lag.clone(), metrics.clone());
+            move || watch_lag(lag.clone(), metrics.clone())
+        };
+        let beating = restart::spawn(measure, "heartbeat", metrics, beat);
         let drained = CancellationToken::new();
         let keeping = self.storage.take().map(|(storage, state)| {
-            tokio::spawn(keep(
-                storage,
-                state,
-                self.supervisor.protection(),
-                self.baselines.clone(),
-                self.calibrations.clone(),
-                drained.clone(),
-            ))
+            let (protection, drained) = (self.supervisor.protection(), drained.clone());
+            let (baselines, calibrations) = (self.baselines.clone(), self.calibrations.clone());
+            let keep = move || {
+                keep(
+                    storage.clone(),
+                    state.clone(),
+                    protection.clone(),
+                    baselines.clone(),
+                    calibrations.clone(),
+                    drained.clone(),
+                )
+            };
+            restart::spawn(service, "state", metrics, keep)
         });
 
         // Nothing is sent before it is known whether it may be.
         self.pause.look(&Handle::current()).await;
-        let looking = tokio::spawn(self.pause.clone().keep_looking(Handle::current()));
-        let telling = tokio::spawn(tell_of_pauses(self.pause.clone(), self.metrics.clone()));
+        let looking = {
+            let (pause, handle) = (self.pause.clone(), service.clone());
+            let look = move || pause.clone().keep_looking(handle.clone());
+            restart::spawn(service, "kill switch", metrics, look)
+        };
+        let telling = {
+            let (pause, told) = (self.pause.clone(), metrics.clone());
+            let tell = move || tell_of_pauses(pause.clone(), told.clone());
+            restart::spawn(service, "kill switch told", metrics, tell)
+        };
 
         let (mut source, mut orders) = self.follows.take().unzip();
         let scraped = first_scrape.wait_for(|&scraped| scraped);
@@ -317,8 +339,8 @@ impl Exporter {
                 () = stop.cancelled() => break,
                 () = &mut may_begin, if !armed => {
                     armed = true;
-                    life.send_replace(Life::Armed);
                     self.supervisor.arm(measure, arming == Arming::Now);
+                    life.send_replace(Life::Armed);
                     tracing::info!(series = self.supervisor.watched().count(), "schedule armed");
                 }
                 order = next(&mut orders) => {
