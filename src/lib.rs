@@ -48,7 +48,8 @@
 //! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
 //!   `budget`, `backoff`, `busy`, `diagnose`, `capacity`, `baseline`, `calibration` and the engine of `sim` hold no clock and do no I/O: instants
 //!   are passed in.
-//! - Measuring has a [`runtime`] of its own.
+//! - Measuring has a [`runtime`] of its own. Whether that makes progress and gets its CPU is looked after ([`health`]), and
+//!   told to whoever may start the process anew ([`systemd`]).
 //! - A panic ends the task that it happens in, which is begun anew ([`restart`]); no other learns of it.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
@@ -74,6 +75,7 @@ pub mod dialect;
 pub mod expect;
 pub mod framing;
 pub mod gate;
+pub mod health;
 pub mod identity;
 pub mod lag;
 pub mod lasting;
@@ -104,6 +106,7 @@ pub mod slo;
 pub mod state;
 pub mod summary;
 pub mod supervisor;
+pub mod systemd;
 pub mod tape;
 pub mod timeline;
 pub mod timetable;

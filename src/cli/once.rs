@@ -165,6 +165,9 @@ impl OnceArgs {
         shared.recording = self.record.as_ref().map(|_| Room::default());
         let (lag, metrics) = (shared.lag.clone(), shared.metrics.clone());
         let supervisor = Supervisor::new(&plan, shared)?;
+        runtimes
+            .measure_first(plan.global().realtime, |_| ())
+            .map_err(CliError::usage)?;
         let create = |path| Recorder::create(path, Instant::now());
         let recorder = self.record.as_deref().map(create).transpose();
         let recorder = recorder.map_err(CliError::usage)?;

@@ -31,6 +31,7 @@ use crate::{
     calibration::Calibrations,
     clock::unix_now,
     config::plan::Plan,
+    health::Health,
     lag::Lag,
     metrics::Metrics,
     pause::PauseSwitch,
@@ -41,6 +42,7 @@ use crate::{
     runtime::Runtimes,
     state::{State, Storage},
     supervisor::{Shared, Supervisor},
+    systemd,
     web::{self, App, Life, Switch},
 };
 
@@ -141,6 +143,10 @@ impl ServeArgs {
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
         self.limit.check(exporter.metrics.samples())?;
+        let metrics = exporter.metrics.clone();
+        runtimes
+            .measure_first(plan.global().realtime, move |in_force| metrics.realtime(in_force))
+            .map_err(CliError::usage)?;
         match &self.storage {
             Some(directory) => exporter.keep_in(directory)?,
             None if plan.has_budgets() => tracing::warn!("{NOT_KEPT}"),
@@ -151,6 +157,7 @@ impl ServeArgs {
             replica,
             labels: plan.global().labels.clone(),
             exposition: plan.global().exposition.clone(),
+            realtime: plan.global().realtime,
             config: self.config,
             limit: self.limit,
         };
@@ -268,10 +275,11 @@ impl Exporter {
         let stop = shutdown_signal()?;
         let (scraped, mut first_scrape) = watch::channel(false);
         let (life, life_seen) = watch::channel(Life::Starting);
+        let health = Health::new(self.lag.clone());
         let app = App::new(
             self.metrics.clone(),
             self.board.clone(),
-            self.lag.clone(),
+            health.clone(),
             life_seen,
             scraped,
             Switch {
@@ -293,6 +301,8 @@ impl Exporter {
             move || watch_lag(lag.clone(), metrics.clone())
         };
         let beating = restart::spawn(measure, "heartbeat", metrics, beat);
+        let look = move || health.clone().keep_looking();
+        let watching = restart::spawn(service, "health", metrics, look);
         let drained = CancellationToken::new();
         let keeping = self.storage.take().map(|(storage, state)| {
             let (protection, drained) = (self.supervisor.protection(), drained.clone());
@@ -323,6 +333,7 @@ impl Exporter {
             restart::spawn(service, "kill switch told", metrics, tell)
         };
 
+        systemd::ready("waiting for the first scrape".to_owned()).await;
         let (mut source, mut orders) = self.follows.take().unzip();
         let scraped = first_scrape.wait_for(|&scraped| scraped);
         let may_begin = async {
@@ -342,10 +353,13 @@ impl Exporter {
                     self.supervisor.arm(measure, arming == Arming::Now);
                     life.send_replace(Life::Armed);
                     tracing::info!(series = self.supervisor.watched().count(), "schedule armed");
+                    systemd::status(self.probing()).await;
                 }
                 order = next(&mut orders) => {
                     if let Some(source) = &mut source {
+                        systemd::reloading().await;
                         self.reload(order, source).await;
+                        systemd::ready(self.probing()).await;
                     }
                 }
             }
@@ -353,6 +367,7 @@ impl Exporter {
         drop(orders);
         life.send_replace(Life::Draining);
         tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
+        systemd::stopping().await;
         self.supervisor.drain(GRACE).await;
         drained.cancel();
         if let Some(keeping) = keeping {
@@ -369,13 +384,20 @@ impl Exporter {
         if let Err(error) = self.books.await {
             tracing::error!(%error, "the last bursts are not in the books");
         }
-        for task in [beating, looking, telling] {
+        for task in [beating, watching, looking, telling] {
             task.abort();
         }
         web_stop.cancel();
         web.wait().await;
         tracing::info!("drained");
         Ok(())
+    }
+}
+
+impl Exporter {
+    /// What it does once the schedule is armed, in words.
+    fn probing(&self) -> String {
+        format!("probing {} series", self.supervisor.watched().count())
     }
 }
 
