@@ -39,7 +39,8 @@
 //! record. A [`recording`] is written of it, and replayed: from [`reading`] on it goes the same way again.
 //!
 //! [`sim`] is an inference server that is not there: it batches, queues and answers like one, and knows what
-//! it really sent, so that tests compare what was measured with what was true.
+//! it really sent, so that tests compare what was measured with what was true, and users find out how exact their
+//! machine is ([`accuracy`]).
 //!
 //! # What holds throughout
 //!
@@ -55,6 +56,7 @@
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
 //! - A percentile is that of [`quantile`], and what is drawn comes from a distribution of [`random`].
 
+pub mod accuracy;
 pub mod answer;
 pub mod backoff;
 pub mod baseline;

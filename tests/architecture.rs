@@ -65,6 +65,7 @@ const ORDER: &[&str] = &[
     "recording",
     "web",
     "sim",
+    "accuracy",
     "runtime",
     "cli",
 ];
@@ -75,7 +76,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["web/"]),
     ("base64", &["client/redaction.rs", "recording/"]),
     ("clap", &["main.rs", "cli/", "sim/args.rs"]),
-    ("comfy_table", &["report.rs", "report/", "cli/check.rs"]),
+    (
+        "comfy_table",
+        &["report.rs", "report/", "cli/check.rs", "cli/calibrate.rs"],
+    ),
     ("croner", &["cron.rs"]),
     ("h2", &["client/", "sim/http2.rs"]),
     ("httparse", &["sim/"]),

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Goodput below the objective.
-const BELOW_OBJECTIVE: u8 = 3;
+pub(super) const BELOW_OBJECTIVE: u8 = 3;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -109,10 +109,10 @@ pub(super) struct OnceArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table per burst, or search.
+pub(super) enum Output {
+    /// For people.
     Table,
-    /// One JSON array with an object per burst, or search; durations in seconds.
+    /// For scripts; durations in seconds.
     Json,
 }
 
