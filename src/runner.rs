@@ -27,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 pub use self::sizing::{Sizing, Tried};
 use self::waits::Waits;
 use crate::{
-    backoff::Admission,
     baseline::Baselines,
     burst::Burst,
     calibration::Fit,
@@ -87,6 +86,8 @@ pub enum What {
     RequestsSkipped(Skip, u32),
     /// By how much budgets stretch the interval, at least 1.
     Stretched(f64),
+    /// The task that fires the bursts died, and begins anew.
+    Restarted,
 }
 
 /// One probe at one target.
@@ -155,12 +156,12 @@ impl Runner {
     ) {
         let mut due = due;
         match self.guarded.admit(&self.blocking).await {
-            Ok(Admission::Trial) => {
-                if let Err(skip) = self.trial(due, waits, cancel).await {
+            Ok(Some(trial)) => {
+                if let Err(skip) = self.trial(trial, due, waits, cancel).await {
                     return self.skip_round(skip, 1);
                 }
             }
-            Ok(_) => {}
+            Ok(None) => {}
             Err(skip) => return self.skip_round(skip, 1),
         }
         // Bursts that are due meanwhile are late by our own doing.
@@ -392,7 +393,7 @@ impl Runner {
         self.tell_all(|| What::Skipped(skip, bursts));
     }
 
-    fn tell_all(&self, what: impl Fn() -> What) {
+    pub fn tell_all(&self, what: impl Fn() -> What) {
         for step in &self.steps {
             self.tell(step, what());
         }

@@ -163,6 +163,7 @@ mod tests {
                 "LLMProbeBudgetExhausted",
                 "LLMProbeStarved",
                 "LLMProbeExporterDown",
+                "LLMProbeRestarts",
             ];
             let shortest = windows(expr).min().filter(|_| !asks_for_one.contains(&name));
             found.extend(shortest.map(|shortest| (name, shortest)));

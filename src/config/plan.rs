@@ -6,6 +6,7 @@ mod exposition;
 mod generation;
 mod lasting;
 mod reach;
+mod realtime;
 mod slo;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ pub use self::{
     exposition::{Exposition, FAMILIES, HISTOGRAMS},
     generation::{Generation, Reasoning, Thinking},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
+    realtime::Realtime,
     slo::{Alert, Slo, TtftFrom, Withheld},
 };
 pub use super::dialect::Dialect;
@@ -193,6 +195,7 @@ pub struct Global {
     pub user_agent: String,
     pub identity: identity::Headers,
     pub exposition: Exposition,
+    pub realtime: Realtime,
 }
 
 /// Whether requests share connections.

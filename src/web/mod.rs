@@ -13,7 +13,7 @@ mod page;
 mod scrapes;
 mod server;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 use self::scrapes::{Scrapes, Wish};
@@ -31,14 +31,11 @@ pub use self::server::serve;
 use crate::{
     board::Board,
     clock::unix_now,
-    lag::Lag,
+    health::{Health, STARVED_IN_WORDS},
     metrics::{Metrics, Wanted},
     pause::PauseSwitch,
     reload::{Answer, Reloader},
 };
-
-/// A runtime that has made no progress for this long only a restart can mend.
-const STUCK: Duration = Duration::from_mins(1);
 
 const NO_LIFECYCLE: &str =
     "pausing and reloading over HTTP is off; start the exporter with --web.enable-lifecycle\n";
@@ -61,7 +58,7 @@ struct Parts {
     metrics: Metrics,
     scrapes: Scrapes,
     board: Board,
-    lag: Lag,
+    health: Health,
     life: watch::Receiver<Life>,
     scraped: watch::Sender<bool>,
     switch: Switch,
@@ -80,7 +77,7 @@ impl App {
     pub fn new(
         metrics: Metrics,
         board: Board,
-        lag: Lag,
+        health: Health,
         life: watch::Receiver<Life>,
         scraped: watch::Sender<bool>,
         switch: Switch,
@@ -89,7 +86,7 @@ impl App {
             scrapes: Scrapes::new(metrics.clone()),
             metrics,
             board,
-            lag,
+            health,
             life,
             scraped,
             switch,
@@ -190,13 +187,13 @@ async fn reload(State(App(app)): State<App>) -> (StatusCode, String) {
 }
 
 async fn healthy(State(App(app)): State<App>) -> (StatusCode, &'static str) {
-    if app.lag.overdue(Instant::now()) < STUCK {
-        (StatusCode::OK, "healthy\n")
-    } else {
+    if app.health.is_stuck() {
         (
             StatusCode::SERVICE_UNAVAILABLE,
             "the measuring runtime has made no progress for a minute\n",
         )
+    } else {
+        (StatusCode::OK, "healthy\n")
     }
 }
 
@@ -218,6 +215,7 @@ async fn status_page(State(App(app)): State<App>) -> Response {
         &app.metrics.guarded(),
         life,
         &app.switch.pause.holds(),
+        app.health.is_starved().then_some(STARVED_IN_WORDS),
         unix_now(),
     )
     .into_string();
