@@ -22,6 +22,7 @@ use crate::{
     reload::{Answer, Order},
     rhythm::Replica,
     runner::Watched,
+    shard::Shard,
     supervisor::{Changes, Shared, Supervisor},
 };
 
@@ -34,6 +35,7 @@ pub(super) struct Source {
     pub(super) config: ConfigArgs,
     pub(super) limit: LimitArgs,
     pub(super) replica: Replica,
+    pub(super) shard: Shard,
     /// The labels of every series, which hold until the end of the process.
     pub(super) labels: Vec<String>,
     /// So does this.
@@ -43,7 +45,7 @@ pub(super) struct Source {
 impl Source {
     /// The plan that comes into force, or why not.
     fn read(&self, blocking: &Handle) -> Result<Plan, CliError> {
-        let plan = self.config.load()?;
+        let plan = self.config.load()?.of_shard(self.shard);
         if plan.global().labels != self.labels {
             return Err(CliError::usage(anyhow!(
                 "`global.labels` has changed, which the series that are counted cannot follow; restart the exporter"

@@ -23,6 +23,7 @@ use super::{
     CliError, ConfigArgs, LimitArgs,
     listen::{ListenAddress, listen},
     reload::Source,
+    shard::ShardArgs,
 };
 use crate::{
     baseline::Baselines,
@@ -110,6 +111,9 @@ pub(super) struct ServeArgs {
         default_value_t = 1
     )]
     replica_total: u32,
+
+    #[command(flatten)]
+    shard: ShardArgs,
 }
 
 impl ServeArgs {
@@ -132,12 +136,14 @@ impl ServeArgs {
 
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let replica = self.replica()?;
-        let plan = self.config.load()?;
+        let shard = self.shard.shard()?;
+        let plan = self.config.load()?.of_shard(shard);
         fits(&plan, replica)?;
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
+        exporter.metrics.sharded(shard);
         self.limit.check(exporter.metrics.samples())?;
         match &self.storage {
             Some(directory) => exporter.keep_in(directory)?,
@@ -147,6 +153,7 @@ impl ServeArgs {
         let file = self.config.config_file.clone();
         let source = Source {
             replica,
+            shard,
             labels: plan.global().labels.clone(),
             exposition: plan.global().exposition.clone(),
             config: self.config,
@@ -156,6 +163,15 @@ impl ServeArgs {
         drop(plan);
         runtimes.service.block_on(async {
             let listeners = listen(&self.listen).await?;
+            if !shard.is_alone() {
+                let (index, total) = (shard.index(), shard.total());
+                tracing::info!(
+                    index,
+                    total,
+                    series = exporter.supervisor.watched().count(),
+                    "shard"
+                );
+            }
             reload_at_hang_up(reloader.clone())?;
             if self.watch_config {
                 tokio::spawn(reloader.keep_watching(file));

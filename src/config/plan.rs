@@ -6,6 +6,7 @@ mod exposition;
 mod generation;
 mod lasting;
 mod reach;
+mod sharding;
 mod slo;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -78,7 +79,7 @@ impl Plan {
         &self.targets
     }
 
-    /// In the order of the file, at least one; names are unique.
+    /// In the order of the file; names are unique. None only of a shard that has nothing to run.
     pub fn probes(&self) -> &[Arc<Probe>] {
         &self.probes
     }

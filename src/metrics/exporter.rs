@@ -1,12 +1,14 @@
 //! What this program says of itself.
 
 use super::latency::{Latency, Layouts};
+use crate::shard::Shard;
 
 #[derive(Clone, Debug)]
 pub(super) struct Exporter {
     pub(super) last_load_succeeded: bool,
     pub(super) last_loaded: Option<f64>,
     pub(super) paused_since: Option<f64>,
+    pub(super) shard: Shard,
     pub(super) runtime_lag: Latency,
 }
 
@@ -24,6 +26,7 @@ impl Exporter {
             last_load_succeeded: false,
             last_loaded: None,
             paused_since: None,
+            shard: Shard::default(),
             runtime_lag: layouts.latency("llm_probe_exporter_runtime_lag_seconds"),
         }
     }

@@ -46,6 +46,7 @@ pub use self::{
 use crate::{
     config::plan::{Exposition, Series},
     protection::Protection,
+    shard::Shard,
     units::Seconds,
 };
 
@@ -108,6 +109,15 @@ impl Metrics {
     /// Since when all bursts are held back, in seconds since the Unix epoch; `None` while they are not.
     pub fn paused(&self, since: Option<f64>) {
         lock(&self.0.directory.exporter).paused_since = since;
+    }
+
+    /// Which shard this is.
+    pub fn sharded(&self, shard: Shard) {
+        lock(&self.0.directory.exporter).shard = shard;
+    }
+
+    pub fn shard(&self) -> Shard {
+        lock(&self.0.directory.exporter).shard
     }
 
     /// A timer of the measuring runtime fired so late.

@@ -208,6 +208,7 @@ async fn status_page(State(App(app)): State<App>) -> Response {
     let page = page::render(
         &app.board.rows(),
         &app.metrics.guarded(),
+        app.metrics.shard(),
         life,
         &app.switch.pause.holds(),
         unix_now(),

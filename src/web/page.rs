@@ -10,11 +10,19 @@ use crate::{
     outcome::Skip,
     pause::Holds,
     protection::{Owner, Protection},
+    shard::Shard,
     summary::{Stats, Summary},
     units::Seconds,
 };
 
-pub(super) fn render(rows: &[Row], protection: &Protection, life: Life, holds: &Holds, now: f64) -> Markup {
+pub(super) fn render(
+    rows: &[Row],
+    protection: &Protection,
+    shard: Shard,
+    life: Life,
+    holds: &Holds,
+    now: f64,
+) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -34,6 +42,7 @@ pub(super) fn render(rows: &[Row], protection: &Protection, life: Life, holds: &
                         "What users of these inference endpoints would have felt. "
                         a href="metrics" { "Metrics" }
                         " · version " (env!("CARGO_PKG_VERSION"))
+                        @if !shard.is_alone() { " · shard " (shard) ", counted from 0" }
                     }
                 }
                 main id="live" {

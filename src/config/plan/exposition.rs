@@ -51,6 +51,8 @@ pub const FAMILIES: &[&str] = &[
     "llm_probe_exporter_config_last_reload_successful",
     "llm_probe_exporter_paused_timestamp_seconds",
     "llm_probe_exporter_runtime_lag_seconds",
+    "llm_probe_exporter_shard_info",
+    "llm_probe_exporter_shards",
     "llm_probe_failed_request_duration_seconds",
     "llm_probe_goodput_ratio",
     "llm_probe_goodput_requests_per_second",

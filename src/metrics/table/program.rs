@@ -88,6 +88,27 @@ pub(super) static FAMILIES: &[Family] = &[
         |of, rows| rows.known(of.paused_since),
     ),
     exporter(
+        "llm_probe_exporter_shard_info",
+        Kind::Gauge,
+        &["index", "total"],
+        Since::Load,
+        "Which of several exporters this is, of which each runs a part of the plan: always 1.",
+        |of, rows| {
+            rows.with(
+                [of.shard.index(), of.shard.total()].map(|number| number.to_string()),
+                1.0,
+            )
+        },
+    ),
+    exporter(
+        "llm_probe_exporter_shards",
+        Kind::Gauge,
+        &[],
+        Since::Load,
+        "How many of them there are.",
+        |of, rows| rows.one(f64::from(of.shard.total())),
+    ),
+    exporter(
         "llm_probe_exporter_runtime_lag_seconds",
         Kind::Histogram(latency::LAG),
         &[],
