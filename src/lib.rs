@@ -30,7 +30,7 @@
 //! why they were slow ([`diagnose`]). Where a probe searches for the highest load that meets its objective, what came of
 //! one burst decides on the next ([`capacity`]).
 //!
-//! Several exporters may share a plan ([`shard`]). It may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
+//! Several exporters may share a plan ([`shard`]); targets may be listed elsewhere ([`discovery`]). It may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
 //!
 //! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
 //! row of the page ([`web`]). [`cli`] puts the parts together; `once` prints a [`report`] instead.
@@ -70,6 +70,7 @@ pub mod config;
 pub mod cron;
 pub mod diagnose;
 pub mod dialect;
+pub mod discovery;
 pub mod expect;
 pub mod framing;
 pub mod gate;

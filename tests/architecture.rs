@@ -56,6 +56,7 @@ const ORDER: &[&str] = &[
     "protection",
     "burst",
     "metrics",
+    "discovery",
     "runner",
     "supervisor",
     "board",

@@ -9,6 +9,7 @@ use super::{CliError, ConfigArgs, LimitArgs, print, seldom::too_seldom, shard::S
 use crate::{
     clock::unix_now,
     config::plan::{Plan, Probe, Series},
+    discovery::Known,
     load::{Load, Volume},
     prompt::Source,
     runtime::Runtimes,
@@ -33,7 +34,10 @@ const DAY: f64 = 24.0 * HOUR;
 
 impl CheckArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
-        let plan = self.config.read()?.of_shard(self.shard.shard()?);
+        let plan = self
+            .config
+            .read(&Known::default(), runtimes)?
+            .of_shard(self.shard.shard()?);
         let (shared, _) = Shared::new(&plan, runtimes.service.handle());
         // Sets up what `serve` would, which says whether certificates and keys are fit for use.
         let metrics = shared.metrics.clone();

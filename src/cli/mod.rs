@@ -21,10 +21,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{self, ConfigError, plan::Plan},
+    discovery::Known,
     metrics,
     runtime::Runtimes,
     sim,
     supervisor::TargetError,
+    units::Name,
 };
 
 /// Probes LLM inference endpoints with bursts of concurrent streaming requests, and tells Prometheus what a
@@ -154,17 +156,31 @@ impl LimitArgs {
 }
 
 impl ConfigArgs {
-    fn read(&self) -> Result<Plan, CliError> {
-        Ok(config::load(&self.config_file)?)
+    /// Reads it, and asks for the lists of targets that it names.
+    fn read(&self, known: &Known, runtimes: &Runtimes) -> Result<Plan, CliError> {
+        let plan = config::load(&self.config_file, &known.lists())?;
+        let failed = |name: &Name, error: &str| {
+            tracing::warn!(list = %name, error, "the list of targets cannot be had");
+        };
+        let service = &runtimes.service;
+        service.block_on(known.ask(&plan, service.handle(), failed));
+        if known.lists().is_empty() {
+            return Ok(plan);
+        }
+        Ok(config::load(&self.config_file, &known.lists())?)
     }
 
-    /// Reads it and logs what is doubtful about it.
-    fn load(&self) -> Result<Plan, CliError> {
-        let plan = self.read()?;
-        for warning in plan.warnings() {
-            tracing::warn!("{}", warning.in_one_line());
-        }
+    /// Reads it with the lists that are known, and logs what is doubtful about it.
+    fn load(&self, known: &Known) -> Result<Plan, CliError> {
+        let plan = config::load(&self.config_file, &known.lists())?;
+        warn_of(&plan);
         Ok(plan)
+    }
+}
+
+fn warn_of(plan: &Plan) {
+    for warning in plan.warnings() {
+        tracing::warn!("{}", warning.in_one_line());
     }
 }
 

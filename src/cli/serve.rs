@@ -24,6 +24,7 @@ use super::{
     listen::{ListenAddress, listen},
     reload::Source,
     shard::ShardArgs,
+    warn_of,
 };
 use crate::{
     baseline::Baselines,
@@ -31,6 +32,7 @@ use crate::{
     calibration::Calibrations,
     clock::unix_now,
     config::plan::Plan,
+    discovery::{Discovery, Known},
     lag::Lag,
     metrics::Metrics,
     pause::PauseSwitch,
@@ -134,10 +136,27 @@ impl ServeArgs {
         })
     }
 
+    /// What is in force first. A list that makes no plan does not keep the exporter from its start: it may be mended
+    /// while it runs.
+    fn first_plan(&self, known: &Known, runtimes: &Runtimes) -> Result<Plan, CliError> {
+        match self.config.read(known, runtimes) {
+            Ok(plan) => {
+                warn_of(&plan);
+                Ok(plan)
+            }
+            Err(error) if known.forget() => {
+                tracing::error!(error = %error.source, "the lists of targets are left out for now");
+                self.config.load(known)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let replica = self.replica()?;
         let shard = self.shard.shard()?;
-        let plan = self.config.load()?.of_shard(shard);
+        let known = Known::default();
+        let plan = self.first_plan(&known, runtimes)?.of_shard(shard);
         fits(&plan, replica)?;
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
@@ -151,8 +170,12 @@ impl ServeArgs {
             None => {}
         }
         let file = self.config.config_file.clone();
+        let service = runtimes.service.handle();
+        let mut discovery = Discovery::new(known, reloader.clone(), exporter.metrics.clone(), service);
+        discovery.follow(&plan);
         let source = Source {
             replica,
+            discovery,
             shard,
             labels: plan.global().labels.clone(),
             exposition: plan.global().exposition.clone(),

@@ -5,6 +5,7 @@ mod capacity;
 mod exposition;
 mod generation;
 mod lasting;
+mod listing;
 mod reach;
 mod sharding;
 mod slo;
@@ -19,6 +20,7 @@ pub use self::{
     capacity::{Bounds, Key, Unfit, Wished},
     exposition::{Exposition, FAMILIES, HISTOGRAMS},
     generation::{Generation, Reasoning, Thinking},
+    listing::{HttpList, ListSource, Listing, Lists},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     slo::{Alert, Slo, TtftFrom, Withheld},
 };
@@ -45,6 +47,7 @@ pub struct Plan {
     global: Global,
     targets: Vec<Arc<Target>>,
     probes: Vec<Arc<Probe>>,
+    listings: Vec<Listing>,
     warnings: Vec<Problem>,
 }
 
@@ -53,12 +56,14 @@ impl Plan {
         global: Global,
         targets: Vec<Arc<Target>>,
         probes: Vec<Arc<Probe>>,
+        listings: Vec<Listing>,
         warnings: Vec<Problem>,
     ) -> Self {
         Self {
             global,
             targets,
             probes,
+            listings,
             warnings,
         }
     }
@@ -74,12 +79,18 @@ impl Plan {
         &self.global
     }
 
-    /// In the order of the file; names are unique.
+    /// Where targets are listed beside the configuration, in the order of the file; names are unique.
+    pub fn listings(&self) -> &[Listing] {
+        &self.listings
+    }
+
+    /// In the order of the file, then those of lists; names are unique.
     pub fn targets(&self) -> &[Arc<Target>] {
         &self.targets
     }
 
-    /// In the order of the file; names are unique. None only of a shard that has nothing to run.
+    /// In the order of the file; names are unique. None only where a shard has nothing to run, or lists
+    /// name no targets.
     pub fn probes(&self) -> &[Arc<Probe>] {
         &self.probes
     }
@@ -164,6 +175,7 @@ pub const RESERVED_LABELS: &[&str] = &[
     "instance",
     "job",
     "le",
+    "list",
     "model",
     "of",
     "phase",

@@ -1,7 +1,9 @@
 //! What this program says of itself.
 
+use std::collections::BTreeMap;
+
 use super::latency::{Latency, Layouts};
-use crate::shard::Shard;
+use crate::{shard::Shard, units::Name};
 
 #[derive(Clone, Debug)]
 pub(super) struct Exporter {
@@ -9,6 +11,7 @@ pub(super) struct Exporter {
     pub(super) last_loaded: Option<f64>,
     pub(super) paused_since: Option<f64>,
     pub(super) shard: Shard,
+    pub(super) lists: BTreeMap<Name, List>,
     pub(super) runtime_lag: Latency,
 }
 
@@ -27,7 +30,15 @@ impl Exporter {
             last_loaded: None,
             paused_since: None,
             shard: Shard::default(),
+            lists: BTreeMap::new(),
             runtime_lag: layouts.latency("llm_probe_exporter_runtime_lag_seconds"),
         }
     }
+}
+
+/// A list of targets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct List {
+    pub(super) targets: usize,
+    pub(super) failures: u64,
 }

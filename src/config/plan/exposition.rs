@@ -49,6 +49,8 @@ pub const FAMILIES: &[&str] = &[
     "llm_probe_exporter_build_info",
     "llm_probe_exporter_config_last_reload_success_timestamp_seconds",
     "llm_probe_exporter_config_last_reload_successful",
+    "llm_probe_exporter_list_failures_total",
+    "llm_probe_exporter_list_targets",
     "llm_probe_exporter_paused_timestamp_seconds",
     "llm_probe_exporter_runtime_lag_seconds",
     "llm_probe_exporter_shard_info",

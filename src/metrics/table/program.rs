@@ -80,6 +80,30 @@ pub(super) static FAMILIES: &[Family] = &[
         |of, rows| rows.known(of.last_loaded),
     ),
     exporter(
+        "llm_probe_exporter_list_targets",
+        Kind::Gauge,
+        &["list"],
+        Since::Load,
+        "How many targets a list names, as it is in force.",
+        |of, rows| {
+            for (name, list) in &of.lists {
+                rows.by(name.as_str(), list.targets as f64);
+            }
+        },
+    ),
+    exporter(
+        "llm_probe_exporter_list_failures_total",
+        Kind::Counter,
+        &["list"],
+        Since::Load,
+        "Times that a list of targets could not be had, or was wrong; the last good one stayed in force.",
+        |of, rows| {
+            for (name, list) in &of.lists {
+                rows.by(name.as_str(), list.failures as f64);
+            }
+        },
+    ),
+    exporter(
         "llm_probe_exporter_paused_timestamp_seconds",
         Kind::Gauge,
         &[],
