@@ -110,4 +110,5 @@ pub mod timetable;
 pub mod tokenizer;
 pub mod units;
 pub mod usage;
+pub mod version;
 pub mod web;

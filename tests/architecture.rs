@@ -8,6 +8,7 @@ use std::{
 
 /// Modules from the bottom to the top: each may import those before it.
 const ORDER: &[&str] = &[
+    "version",
     "units",
     "random",
     "quantile",
@@ -74,6 +75,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["web/"]),
     ("base64", &["client/redaction.rs", "recording/"]),
     ("clap", &["main.rs", "cli/", "sim/args.rs"]),
+    ("clap_complete", &["cli/handout.rs"]),
+    ("clap_mangen", &["cli/handout.rs"]),
     ("comfy_table", &["report.rs", "report/", "cli/check.rs"]),
     ("croner", &["cron.rs"]),
     ("h2", &["client/", "sim/http2.rs"]),

@@ -15,7 +15,7 @@ USAGE
 }
 
 readonly largest_binary=16000000 # bytes
-readonly debian_packages=(ca-certificates curl gcc libc6-dev libgomp1 libstdc++6 iproute2 iptables python3 python3-venv)
+readonly debian_packages=(ca-certificates curl gcc libc6-dev libgomp1 libstdc++6 iproute2 iptables python3 python3-venv systemd)
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -227,6 +227,7 @@ step cargo fmt --check
 step cargo clippy --all-targets --locked -- -D warnings
 step env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --locked
 step cargo test --doc --locked
+step tools/dependencies.py check
 step cargo deny --locked --offline check --hide-inclusion-graph bans licenses sources
 step cargo build --release --locked
 step check_binary_size

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod handout;
 mod listen;
 mod once;
 mod reload;
@@ -27,12 +28,13 @@ use crate::{
     sim,
     supervisor::TargetError,
     units::Name,
+    version,
 };
 
 /// Probes LLM inference endpoints with bursts of concurrent streaming requests, and tells Prometheus what a
 /// user would have felt: time to first token, inter-token latency, goodput against objectives.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(version = version::described(), max_term_width = 110, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -100,6 +102,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Print every metric family: name, type, labels, meaning.
     Metrics(MetricsArgs),
+    /// Print what lets a shell complete commands and options.
+    Completions(handout::CompletionsArgs),
+    /// Print the manual page, or write all of them.
+    Man(handout::ManArgs),
 }
 
 #[derive(Args, Debug)]
@@ -251,6 +257,14 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Command::Demo(args) => args.run(runtimes),
+            Command::Completions(args) => {
+                args.run()?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Man(args) => {
+                args.run()?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Metrics(args) => {
                 let table = match args.format {
                     TableFormat::Text => metrics::aligned_table(),

@@ -16,14 +16,6 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-    /// Given by whoever builds it from git; there is no build script.
-    pub(super) const REVISION: &str = match option_env!("LLM_PROBE_EXPORTER_REVISION") {
-        Some(revision) => revision,
-        None => "unknown",
-    };
-
     pub(super) fn new(layouts: &Layouts) -> Self {
         Self {
             last_load_succeeded: false,

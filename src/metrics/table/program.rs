@@ -1,9 +1,11 @@
 //! Of targets and of this program.
 
-use crate::metrics::{
-    exporter::Exporter,
-    families::{Family, Kind, Scope, Since, exporter, process},
-    latency,
+use crate::{
+    metrics::{
+        families::{Family, Kind, Scope, Since, exporter, process},
+        latency,
+    },
+    version::{REVISION, VERSION},
 };
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -61,7 +63,7 @@ pub(super) static FAMILIES: &[Family] = &[
         &["version", "revision"],
         Since::Load,
         "What this program is: always 1.",
-        |_, rows| rows.with([Exporter::VERSION, Exporter::REVISION], 1.0),
+        |_, rows| rows.with([VERSION, REVISION], 1.0),
     ),
     exporter(
         "llm_probe_exporter_config_last_reload_successful",
