@@ -7,7 +7,7 @@ use std::{
     net::TcpStream,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -45,6 +45,7 @@ pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) ->
 pub(crate) struct Process {
     pub(crate) child: Child,
     log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
@@ -53,14 +54,15 @@ impl Process {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().unwrap());
         let kept = Arc::clone(&log);
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let mut kept = kept.lock().unwrap();
                 kept.push_str(&line);
                 kept.push('\n');
             }
         });
-        Self { child, log }
+        let reader = Some(reader);
+        Self { child, log, reader }
     }
 
     /// What it has logged so far.
@@ -73,9 +75,13 @@ impl Process {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for its last line.
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        eventually("the process ends", || self.child.try_wait().unwrap())
+        let status = eventually("the process ends", || self.child.try_wait().unwrap());
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        status
     }
 }
 
