@@ -231,7 +231,10 @@ fn shells_read_the_completions() {
 #[test]
 fn there_is_a_manual_page_for_each_command() {
     let page = said(&run(&["man"]));
-    assert!(page.contains(".TH llm-probe-exporter 1  \"llm-probe-exporter"), "{page}");
+    assert!(
+        page.contains(".TH llm-probe-exporter 1  \"llm-probe-exporter"),
+        "{page}"
+    );
     for word in ["shard.index", "LLM_PROBE_CONFIG_FILE", "Exit codes"] {
         assert!(page.contains(&word.replace('-', "\\-")), "{word}: {page}");
     }
