@@ -6,7 +6,6 @@ use std::{env, path::Path, process::Command};
 /// Given by whoever builds without git, or from sources that were packed.
 const VARIABLE: &str = "LLM_PROBE_EXPORTER_REVISION";
 
-#[expect(clippy::print_stdout, reason = "it is how cargo is told")]
 fn main() {
     println!("cargo::rerun-if-env-changed={VARIABLE}");
     println!("cargo::rerun-if-changed=build.rs");

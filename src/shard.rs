@@ -54,7 +54,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// The number at the end of the name of a pod of a StatefulSet, which is its host name: 2 in `prober-2`.
+/// The number at the end of the name of a pod of a `StatefulSet`, which is its host name: 2 in `prober-2`.
 pub fn ordinal(host_name: &str) -> Option<u32> {
     let pod = host_name.split('.').next()?;
     let (_, ordinal) = pod.rsplit_once('-')?;

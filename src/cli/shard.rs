@@ -22,7 +22,7 @@ pub(super) struct ShardArgs {
     #[arg(long = "shard.total", value_name = "N", env = "LLM_PROBE_SHARD_TOTAL")]
     total: Option<u32>,
 
-    /// Take the index from the end of the host name, as the pods of a StatefulSet have it: `prober-2` is shard 2.
+    /// Take the index from the end of the host name, as the pods of a `StatefulSet` have it: that of `prober-2` is 2.
     #[arg(long = "shard.from-hostname")]
     from_hostname: bool,
 }

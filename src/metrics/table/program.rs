@@ -120,10 +120,8 @@ pub(super) static FAMILIES: &[Family] = &[
         Since::Load,
         "Which of several exporters this is, of which each runs a part of the plan: always 1.",
         |of, rows| {
-            rows.with(
-                [of.shard.index(), of.shard.total()].map(|number| number.to_string()),
-                1.0,
-            )
+            let labels = [of.shard.index(), of.shard.total()];
+            rows.with(labels.map(|number| number.to_string()), 1.0);
         },
     ),
     exporter(
