@@ -183,8 +183,8 @@ fn real_schemas_of_kubernetes_accept_the_manifests() {
         .map(|(_, (_, manifest))| manifest)
         .collect();
     said(&validate(&known));
-    for at in 0..known.len() {
-        let mut misspelt = known[at].clone();
+    for manifest in known {
+        let mut misspelt = manifest.clone();
         misspelt["specc"] = Value::from("x");
         assert!(!validate(&[&misspelt]).status.success(), "{misspelt}");
     }
