@@ -19,15 +19,17 @@ const TARGETS: usize = 6;
 
 /// Two probes at each target; ladders of two steps.
 fn config(simulator: &Simulator, targets: usize) -> String {
-    let mut text = "targets:\n".to_owned();
-    for at in 0..targets {
-        text += &format!(
+    let target = |at: usize| {
+        format!(
             "  - {{ name: target-{at}, url: 'http://{}/v1', api: openai_chat, model: simulated, share: {} }}\n",
             simulator.address,
             at % 2 == 0
-        );
-    }
-    text + "defaults: { prompt: { text: Say something }, max_tokens: 4, every: 500ms, settle: 1ms, ladder: [{ users: 1 }, { users: 2 }] }\n\
+        )
+    };
+    let listed: String = (0..targets).map(target).collect();
+    "targets:\n".to_owned()
+        + &listed
+        + "defaults: { prompt: { text: Say something }, max_tokens: 4, every: 500ms, settle: 1ms, ladder: [{ users: 1 }, { users: 2 }] }\n\
             probes: [{ name: first }, { name: second }]\n"
 }
 
