@@ -23,7 +23,7 @@ fn config(simulator: &Simulator, targets: usize) -> String {
         format!(
             "  - {{ name: target-{at}, url: 'http://{}/v1', api: openai_chat, model: simulated, share: {} }}\n",
             simulator.address,
-            at % 2 == 0
+            at.is_multiple_of(2)
         )
     };
     let listed: String = (0..targets).map(target).collect();
