@@ -30,7 +30,7 @@
 //! why they were slow ([`diagnose`]). Where a probe searches for the highest load that meets its objective, what came of
 //! one burst decides on the next ([`capacity`]).
 //!
-//! The plan may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
+//! Several exporters may share a plan ([`shard`]); targets may be listed elsewhere ([`discovery`]). It may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
 //!
 //! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
 //! row of the page ([`web`]). [`cli`] puts the parts together; `once` prints a [`report`] instead.
@@ -46,7 +46,7 @@
 //!
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and the outside
 //!   crates that matter have their homes listed there.
-//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
+//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `shard`, `schedule`, `load`,
 //!   `budget`, `backoff`, `busy`, `diagnose`, `capacity`, `baseline`, `calibration` and the engine of `sim` hold no clock and do no I/O: instants
 //!   are passed in.
 //! - Measuring has a [`runtime`] of its own. Whether that makes progress and gets its CPU is looked after ([`health`]), and
@@ -74,6 +74,7 @@ pub mod config;
 pub mod cron;
 pub mod diagnose;
 pub mod dialect;
+pub mod discovery;
 pub mod expect;
 pub mod framing;
 pub mod gate;
@@ -103,6 +104,7 @@ pub mod rhythm;
 pub mod runner;
 pub mod runtime;
 pub mod schedule;
+pub mod shard;
 pub mod sim;
 pub mod slo;
 pub mod state;
@@ -115,4 +117,5 @@ pub mod timetable;
 pub mod tokenizer;
 pub mod units;
 pub mod usage;
+pub mod version;
 pub mod web;

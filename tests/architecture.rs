@@ -8,6 +8,7 @@ use std::{
 
 /// Modules from the bottom to the top: each may import those before it.
 const ORDER: &[&str] = &[
+    "version",
     "units",
     "random",
     "quantile",
@@ -26,6 +27,7 @@ const ORDER: &[&str] = &[
     "calendar",
     "cron",
     "rhythm",
+    "shard",
     "schedule",
     "timetable",
     "budget",
@@ -58,6 +60,7 @@ const ORDER: &[&str] = &[
     "burst",
     "metrics",
     "restart",
+    "discovery",
     "runner",
     "supervisor",
     "board",
@@ -76,6 +79,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["web/"]),
     ("base64", &["client/redaction.rs", "recording/"]),
     ("clap", &["main.rs", "cli/", "sim/args.rs"]),
+    ("clap_complete", &["cli/handout.rs"]),
+    ("clap_mangen", &["cli/handout.rs"]),
     (
         "comfy_table",
         &["report.rs", "report/", "cli/check.rs", "cli/calibrate.rs"],
@@ -128,6 +133,7 @@ const PURE: &[&str] = &[
     "calendar.rs",
     "cron.rs",
     "rhythm.rs",
+    "shard.rs",
     "schedule.rs",
     "timetable.rs",
     "budget.rs",

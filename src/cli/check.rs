@@ -5,10 +5,11 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{CliError, ConfigArgs, LimitArgs, descriptors, print, seldom::too_seldom};
+use super::{CliError, ConfigArgs, LimitArgs, descriptors, print, seldom::too_seldom, shard::ShardArgs};
 use crate::{
     clock::unix_now,
     config::plan::{Plan, Probe, Series},
+    discovery::Known,
     load::{Load, Volume},
     prompt::Source,
     runtime::Runtimes,
@@ -23,6 +24,9 @@ pub(super) struct CheckArgs {
 
     #[command(flatten)]
     limit: LimitArgs,
+
+    #[command(flatten)]
+    shard: ShardArgs,
 }
 
 const HOUR: f64 = 3600.0;
@@ -30,7 +34,10 @@ const DAY: f64 = 24.0 * HOUR;
 
 impl CheckArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
-        let plan = self.config.read()?;
+        let plan = self
+            .config
+            .read(&Known::default(), runtimes)?
+            .of_shard(self.shard.shard()?);
         let (shared, _) = Shared::new(&plan, runtimes.service.handle());
         // Sets up what `serve` would, which says whether certificates and keys are fit for use.
         let metrics = shared.metrics.clone();

@@ -24,6 +24,8 @@ use super::{
     CliError, ConfigArgs, LimitArgs, descriptors,
     listen::{ListenAddress, listen},
     reload::Source,
+    shard::ShardArgs,
+    warn_of,
 };
 use crate::{
     baseline::Baselines,
@@ -31,6 +33,7 @@ use crate::{
     calibration::Calibrations,
     clock::unix_now,
     config::plan::Plan,
+    discovery::{Discovery, Known},
     health::Health,
     lag::Lag,
     metrics::Metrics,
@@ -114,6 +117,9 @@ pub(super) struct ServeArgs {
         default_value_t = 1
     )]
     replica_total: u32,
+
+    #[command(flatten)]
+    shard: ShardArgs,
 }
 
 impl ServeArgs {
@@ -134,15 +140,34 @@ impl ServeArgs {
         })
     }
 
+    /// What is in force first. A list that makes no plan does not keep the exporter from its start: it may be mended
+    /// while it runs.
+    fn first_plan(&self, known: &Known, runtimes: &Runtimes) -> Result<Plan, CliError> {
+        match self.config.read(known, runtimes) {
+            Ok(plan) => {
+                warn_of(&plan);
+                Ok(plan)
+            }
+            Err(error) if known.forget() => {
+                tracing::error!(error = %error.source, "the lists of targets are left out for now");
+                self.config.load(known)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let replica = self.replica()?;
-        let plan = self.config.load()?;
+        let shard = self.shard.shard()?;
+        let known = Known::default();
+        let plan = self.first_plan(&known, runtimes)?.of_shard(shard);
         fits(&plan, replica)?;
         descriptors::suffice(&plan)?;
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
+        exporter.metrics.sharded(shard);
         self.limit.check(exporter.metrics.samples())?;
         let metrics = exporter.metrics.clone();
         runtimes
@@ -154,8 +179,13 @@ impl ServeArgs {
             None => {}
         }
         let file = self.config.config_file.clone();
+        let service = runtimes.service.handle();
+        let mut discovery = Discovery::new(known, reloader.clone(), exporter.metrics.clone(), service);
+        discovery.follow(&plan);
         let source = Source {
             replica,
+            discovery,
+            shard,
             labels: plan.global().labels.clone(),
             exposition: plan.global().exposition.clone(),
             realtime: plan.global().realtime,
@@ -166,6 +196,15 @@ impl ServeArgs {
         drop(plan);
         runtimes.service.block_on(async {
             let listeners = listen(&self.listen).await?;
+            if !shard.is_alone() {
+                let (index, total) = (shard.index(), shard.total());
+                tracing::info!(
+                    index,
+                    total,
+                    series = exporter.supervisor.watched().count(),
+                    "shard"
+                );
+            }
             reload_at_hang_up(reloader.clone())?;
             if self.watch_config {
                 tokio::spawn(reloader.keep_watching(file));

@@ -4,6 +4,7 @@
 
 mod counting;
 mod error;
+mod list;
 mod phases;
 mod redaction;
 mod resolver;
@@ -32,6 +33,7 @@ use url::{Host, Url};
 
 pub use self::{
     error::TransportError,
+    list::Lister,
     phases::{LONG_WAY, Marks, Way},
     redaction::SHORTEST as SHORTEST_SECRET,
     scrape::Scraper,

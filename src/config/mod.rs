@@ -16,6 +16,7 @@
 mod build;
 mod dialect;
 mod excerpt;
+pub mod listing;
 pub mod plan;
 mod positions;
 pub mod problem;
@@ -33,10 +34,11 @@ use std::{
 
 use self::{
     excerpt::Excerpt,
-    plan::Plan,
+    plan::{Lists, Plan},
     positions::{NodeId, Positions, Shape, Syntax},
     problem::{Place, Problem, Severity, shown},
     raw::{
+        Node,
         items::{self, File},
         reading::Read as _,
     },
@@ -88,8 +90,9 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
-/// Reads the configuration at `path`.
-pub fn load(path: &Path) -> Result<Plan, ConfigError> {
+/// Reads the configuration at `path`, and what the lists say that it names: those asked for over HTTP say what `lists`
+/// has of them.
+pub fn load(path: &Path, lists: &Lists) -> Result<Plan, ConfigError> {
     let shown = path.display().to_string();
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -99,7 +102,7 @@ pub fn load(path: &Path) -> Result<Plan, ConfigError> {
             error,
         })?;
     match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(text, &shown, path.parent().unwrap_or(Path::new(""))),
+        Ok(text) => parse_with(text, &shown, path.parent().unwrap_or(Path::new("")), lists),
         Err(_) if bytes.len() as u64 > MAX_BYTES => Err(whole_file(&shown, TOO_LARGE)),
         Err(error) => {
             let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -121,6 +124,45 @@ const TOO_LARGE: (&str, &str) = ("the file is larger than 1 MiB", "split it over
 /// Reads the text of a configuration. `path_shown` is what problems call the file; paths in it are relative to
 /// `base_dir`.
 pub fn parse(text: &str, path_shown: &str, base_dir: &Path) -> Result<Plan, ConfigError> {
+    parse_with(text, path_shown, base_dir, &Lists::default())
+}
+
+/// Whether a text is a list of targets.
+pub fn check_list(text: &str) -> Result<(), ConfigError> {
+    listing::listed(text, "the answer").map(drop)
+}
+
+fn parse_with(text: &str, path_shown: &str, base_dir: &Path, lists: &Lists) -> Result<Plan, ConfigError> {
+    let (parts, problems) = read_yaml(text, path_shown, |tree, report| {
+        if tree.is_none() {
+            let mend = "name at least a target and a probe; config/example.yaml shows every option";
+            report.problem(NodeId::FILE, "the configuration is empty", mend);
+        }
+        let file = tree.and_then(|node| File::read(&node, items::FILE, report));
+        file.map(|file| build::parts(&file, base_dir, lists, report))
+    })?;
+    let (mut errors, warnings): (Vec<_>, Vec<_>) = problems
+        .into_iter()
+        .partition(|problem| problem.severity == Severity::Error);
+    errors.extend(parts.iter().flat_map(|parts| parts.elsewhere.clone()));
+    match parts {
+        Some(parts) if errors.is_empty() => Ok(Plan::new(
+            parts.global,
+            parts.targets,
+            parts.probes,
+            parts.listings,
+            warnings,
+        )),
+        _ => Err(ConfigError::Invalid { problems: errors }),
+    }
+}
+
+/// Reads a text in YAML: what `read` makes of it, and everything that is wrong or doubtful, in the order of the text.
+fn read_yaml<T>(
+    text: &str,
+    path_shown: &str,
+    read: impl FnOnce(Option<Node>, &Report<'_>) -> T,
+) -> Result<(T, Vec<Problem>), ConfigError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // A lone carriage return ends a line in YAML, but not for `str::lines`.
     let text = &text.replace("\r\n", "\n").replace('\r', "\n");
@@ -141,22 +183,8 @@ pub fn parse(text: &str, path_shown: &str, base_dir: &Path) -> Result<Plan, Conf
         report.problem(*again, what, "remove one");
     }
     let tree = raw::tree(text, &positions, &report).map_err(|syntax| no_yaml(path_shown, text, syntax))?;
-    if tree.is_none() {
-        let mend = "name at least a target and a probe; config/example.yaml shows every option";
-        report.problem(NodeId::FILE, "the configuration is empty", mend);
-    }
-    let file = tree.and_then(|node| File::read(&node, items::FILE, &report));
-    let parts = file.map(|file| build::parts(&file, base_dir, &report));
-    let (errors, warnings): (Vec<_>, Vec<_>) = report
-        .into_problems(path_shown, text)
-        .into_iter()
-        .partition(|problem| problem.severity == Severity::Error);
-    match parts {
-        Some(parts) if errors.is_empty() => {
-            Ok(Plan::new(parts.global, parts.targets, parts.probes, warnings))
-        }
-        _ => Err(ConfigError::Invalid { problems: errors }),
-    }
+    let read = read(tree, &report);
+    Ok((read, report.into_problems(path_shown, text)))
 }
 
 /// The two readers of YAML disagree on what to do with these: whether they end the text, or a line.

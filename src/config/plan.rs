@@ -5,8 +5,10 @@ mod capacity;
 mod exposition;
 mod generation;
 mod lasting;
+mod listing;
 mod reach;
 mod realtime;
+mod sharding;
 mod slo;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -19,6 +21,7 @@ pub use self::{
     capacity::{Bounds, Key, Unfit, Wished},
     exposition::{Exposition, FAMILIES, HISTOGRAMS},
     generation::{Generation, Reasoning, Thinking},
+    listing::{HttpList, ListSource, Listing, Lists},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     realtime::Realtime,
     slo::{Alert, Slo, TtftFrom, Withheld},
@@ -46,6 +49,7 @@ pub struct Plan {
     global: Global,
     targets: Vec<Arc<Target>>,
     probes: Vec<Arc<Probe>>,
+    listings: Vec<Listing>,
     warnings: Vec<Problem>,
 }
 
@@ -54,12 +58,14 @@ impl Plan {
         global: Global,
         targets: Vec<Arc<Target>>,
         probes: Vec<Arc<Probe>>,
+        listings: Vec<Listing>,
         warnings: Vec<Problem>,
     ) -> Self {
         Self {
             global,
             targets,
             probes,
+            listings,
             warnings,
         }
     }
@@ -75,12 +81,18 @@ impl Plan {
         &self.global
     }
 
-    /// In the order of the file; names are unique.
+    /// Where targets are listed beside the configuration, in the order of the file; names are unique.
+    pub fn listings(&self) -> &[Listing] {
+        &self.listings
+    }
+
+    /// In the order of the file, then those of lists; names are unique.
     pub fn targets(&self) -> &[Arc<Target>] {
         &self.targets
     }
 
-    /// In the order of the file, at least one; names are unique.
+    /// In the order of the file; names are unique. None only where a shard has nothing to run, or lists
+    /// name no targets.
     pub fn probes(&self) -> &[Arc<Probe>] {
         &self.probes
     }
@@ -165,6 +177,7 @@ pub const RESERVED_LABELS: &[&str] = &[
     "instance",
     "job",
     "le",
+    "list",
     "model",
     "of",
     "phase",

@@ -32,6 +32,7 @@ use prometheus::process_collector::ProcessCollector;
 
 use self::{
     collector::Collected,
+    exporter::List,
     latency::Layouts,
     series::{Directory, lock},
 };
@@ -44,9 +45,10 @@ pub use self::{
     table::table,
 };
 use crate::{
-    config::plan::{Exposition, Series},
+    config::plan::{Exposition, Listing, Series},
     protection::Protection,
-    units::Seconds,
+    shard::Shard,
+    units::{Name, Seconds},
 };
 
 /// Everything that is counted and exposed. Clones are the same metrics.
@@ -108,6 +110,37 @@ impl Metrics {
     /// Since when all bursts are held back, in seconds since the Unix epoch; `None` while they are not.
     pub fn paused(&self, since: Option<f64>) {
         lock(&self.0.directory.exporter).paused_since = since;
+    }
+
+    /// These lists of targets are in force.
+    pub fn listed(&self, listings: &[Listing]) {
+        let mut exporter = lock(&self.0.directory.exporter);
+        let before = std::mem::take(&mut exporter.lists);
+        let now = |listing: &Listing| {
+            let known = before.get(&listing.name).copied().unwrap_or_default();
+            let list = List {
+                targets: listing.targets,
+                ..known
+            };
+            (listing.name.clone(), list)
+        };
+        exporter.lists = listings.iter().map(now).collect();
+    }
+
+    /// A list of targets could not be had, or made no plan.
+    pub fn list_failed(&self, name: &Name) {
+        if let Some(list) = lock(&self.0.directory.exporter).lists.get_mut(name) {
+            list.failures += 1;
+        }
+    }
+
+    /// Which shard this is.
+    pub fn sharded(&self, shard: Shard) {
+        lock(&self.0.directory.exporter).shard = shard;
+    }
+
+    pub fn shard(&self) -> Shard {
+        lock(&self.0.directory.exporter).shard
     }
 
     /// A timer of the measuring runtime fired so late.

@@ -11,8 +11,8 @@ use crate::{
     calendar::Calendar,
     capacity::{Capacity, End},
     config::plan::{
-        Alert, Bounds, Connection, Dialect, FAMILIES, Generation, HISTOGRAMS, HttpVersion, Price, Probe,
-        Reach, Slo, Step, Target, TextMode, Timeouts, Wished, Withheld,
+        Alert, Bounds, Connection, Dialect, FAMILIES, Generation, HISTOGRAMS, HttpVersion, ListSource,
+        Listing, Price, Probe, Reach, Slo, Step, Target, TextMode, Timeouts, Wished, Withheld,
     },
     diagnose::diagnose,
     identity::RequestId,
@@ -703,6 +703,11 @@ async fn the_table_is_what_is_exported() {
             .next(&plan, &tokio::runtime::Handle::current())
             .unwrap(),
     );
+    metrics.listed(&[Listing {
+        name: Name::new("fleet").unwrap(),
+        source: ListSource::Files(Vec::new()),
+        targets: 1,
+    }]);
     let held = exercise(&metrics, &rich("p", "t", 1));
     let mut last = Arc::unwrap_or_clone(burst(&held, &rich("p", "t", 1), [record(Outcome::Ok, 200, 11)]));
     let usual = Medians {

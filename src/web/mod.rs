@@ -213,6 +213,7 @@ async fn status_page(State(App(app)): State<App>) -> Response {
     let page = page::render(
         &app.board.rows(),
         &app.metrics.guarded(),
+        app.metrics.shard(),
         life,
         &app.switch.pause.holds(),
         app.health.is_starved().then_some(STARVED_IN_WORDS),

@@ -10,6 +10,7 @@ use crate::{
     outcome::Skip,
     pause::Holds,
     protection::{Owner, Protection},
+    shard::Shard,
     summary::{Stats, Summary},
     units::Seconds,
 };
@@ -17,6 +18,7 @@ use crate::{
 pub(super) fn render(
     rows: &[Row],
     protection: &Protection,
+    shard: Shard,
     life: Life,
     holds: &Holds,
     warning: Option<&str>,
@@ -41,6 +43,7 @@ pub(super) fn render(
                         "What users of these inference endpoints would have felt. "
                         a href="metrics" { "Metrics" }
                         " · version " (env!("CARGO_PKG_VERSION"))
+                        @if !shard.is_alone() { " · shard " (shard) ", counted from 0" }
                     }
                 }
                 main id="live" {

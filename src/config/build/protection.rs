@@ -173,7 +173,8 @@ fn conditions(field: &Field<Vec<At<String>>>, report: &Report<'_>) -> Vec<Condit
     conditions
 }
 
-fn url(given: &At<String>, report: &Report<'_>) -> Option<Url> {
+/// An address that is asked for something else than answers.
+pub(super) fn url(given: &At<String>, report: &Report<'_>) -> Option<Url> {
     let url = Url::parse(&given.value).ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.has_host()

@@ -7,6 +7,7 @@ use super::{
     choices::{ArrivalKind, Caching, MaxTokensField, ProcessKind},
     leaves::{Amount, Body, HeaderOrNone, Hidden, Reference, Rest, Share, Wait},
     reading::{At, Field, Item, Named, Read, entries, field, item, wrong},
+    template::Template,
 };
 use crate::{
     budget::Per,
@@ -37,6 +38,8 @@ item! {
         metrics: Metrics,
         measure: Measure,
         targets: Vec<At<Target>>,
+        /// Targets that are listed elsewhere.
+        discover: Vec<At<Discovery>>,
         /// Everything that a probe may have, except what identifies one.
         defaults: Defaults,
         probes: Vec<At<Probe>>,
@@ -108,6 +111,41 @@ item! {
         "credentials_file" => "write `authorization: { credentials_file: … }`",
         "proxy_url" => "write `proxy: { url: … }`",
         "tls_config" => "write `tls: { … }`",
+    }
+}
+
+item! {
+    Discovery "list" {
+        name: String,
+        files: Vec<At<String>>,
+        http: HttpList,
+        target: Template,
+    }
+    hints {
+        "file" => "write `files: [PATH]`",
+        "url" => "write `http: { url: … }`, or for its targets `target: { url: … }`",
+        "file_sd_configs" => "write `files: [PATH]`",
+        "http_sd_configs" => "write `http: { url: … }`",
+    }
+}
+
+item! {
+    HttpList {
+        url: String,
+        every: Wait,
+        timeout: Wait,
+        authorization: Authorization,
+    }
+    hints {
+        "refresh_interval" => "write `every: 1m`",
+    }
+}
+
+item! {
+    /// A group of a list, as Prometheus has it.
+    Group {
+        targets: Vec<At<String>>,
+        labels: Named<String>,
     }
 }
 
@@ -453,6 +491,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`identity`", Identity::KEYS),
     ("the outermost level", File::KEYS),
     ("a header", Header::KEYS),
+    ("an entry of `discover`", Discovery::KEYS),
+    ("`http` of an entry of `discover`", HttpList::KEYS),
     ("a step of a `ladder`", Step::KEYS),
     ("an entry of `windows`", Window::KEYS),
     ("an entry of `pauses`", Pause::KEYS),
