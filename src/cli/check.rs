@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{CliError, ConfigArgs, LimitArgs, print, seldom::too_seldom};
+use super::{CliError, ConfigArgs, LimitArgs, print, seldom::too_seldom, web::WebConfigArgs};
 use crate::{
     clock::unix_now,
     config::plan::{Plan, Probe, Series},
@@ -23,6 +23,9 @@ pub(super) struct CheckArgs {
 
     #[command(flatten)]
     limit: LimitArgs,
+
+    #[command(flatten)]
+    web: WebConfigArgs,
 }
 
 const HOUR: f64 = 3600.0;
@@ -31,6 +34,7 @@ const DAY: f64 = 24.0 * HOUR;
 impl CheckArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let plan = self.config.read()?;
+        let rules = self.web.read()?;
         let (shared, _) = Shared::new(&plan, runtimes.service.handle());
         // Sets up what `serve` would, which says whether certificates and keys are fit for use.
         let metrics = shared.metrics.clone();
@@ -42,6 +46,9 @@ impl CheckArgs {
             totals(&plan, supervisor.watched().count(), samples)
         ))?;
         for warning in plan.warnings() {
+            print(&format!("{warning}\n"))?;
+        }
+        for warning in &rules.warnings {
             print(&format!("{warning}\n"))?;
         }
         if plan.has_budgets() {

@@ -8,6 +8,7 @@ mod reload;
 mod replay;
 mod seldom;
 mod serve;
+mod web;
 
 use std::{
     io::{self, Write},

@@ -10,20 +10,15 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::Args;
 use tokio::{
-    net::TcpListener,
     runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
-use super::{
-    CliError, ConfigArgs, LimitArgs,
-    listen::{ListenAddress, listen},
-    reload::Source,
-};
+use super::{CliError, ConfigArgs, LimitArgs, reload::Source, web::WebArgs};
 use crate::{
     baseline::Baselines,
     board::Board,
@@ -39,7 +34,7 @@ use crate::{
     runtime::Runtimes,
     state::{State, Storage},
     supervisor::{Shared, Supervisor},
-    web::{self, App, Life, Switch},
+    web::{self, App, Door, Life, Listener, Switch},
 };
 
 /// How long the first scrape is waited for before the first burst.
@@ -70,14 +65,8 @@ pub(super) struct ServeArgs {
     #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
     storage: Option<PathBuf>,
 
-    /// Where to serve /metrics and the page; may be given several times. `:PORT` is every address.
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        env = "LLM_PROBE_WEB_LISTEN_ADDRESS",
-        default_value = ":9850"
-    )]
-    listen: Vec<ListenAddress>,
+    #[command(flatten)]
+    web: WebArgs,
 
     /// Let POST /-/pause stop all probing and POST /-/resume let it go on, and POST /-/reload read the
     /// configuration again, as SIGHUP does.
@@ -155,13 +144,13 @@ impl ServeArgs {
         exporter.follows = Some((source, orders));
         drop(plan);
         runtimes.service.block_on(async {
-            let listeners = listen(&self.listen).await?;
+            let (listeners, door) = self.web.open().await?;
             reload_at_hang_up(reloader.clone())?;
             if self.watch_config {
                 tokio::spawn(reloader.keep_watching(file));
             }
             exporter
-                .run(listeners, runtimes.measure.handle(), Arming::AtFirstScrape)
+                .run(listeners, door, runtimes.measure.handle(), Arming::AtFirstScrape)
                 .await
         })?;
         Ok(ExitCode::SUCCESS)
@@ -257,7 +246,8 @@ impl Exporter {
     /// Serves until a signal, then drains.
     pub(super) async fn run(
         mut self,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
+        door: Door,
         measure: &Handle,
         arming: Arming,
     ) -> Result<(), CliError> {
@@ -275,14 +265,11 @@ impl Exporter {
                 lifecycle: self.lifecycle.clone(),
             },
         );
-        let (router, web) = (app.router(), TaskTracker::new());
-        let web_stop = CancellationToken::new();
-        for listener in listeners {
-            let shown = listener.local_addr()?;
-            tracing::info!(address = %shown, "listening");
-            web.spawn(web::serve(listener, router.clone(), web_stop.clone()));
+        for listener in &listeners {
+            tracing::info!(address = %listener, tls = door.speaks_tls(), "listening");
         }
-        web.close();
+        let web_stop = CancellationToken::new();
+        let web = tokio::spawn(web::serve(listeners, door, app.router(), web_stop.clone()));
         let beating = measure.spawn(watch_lag(self.lag.clone(), self.metrics.clone()));
         let drained = CancellationToken::new();
         let keeping = self.storage.take().map(|(storage, state)| {
@@ -351,7 +338,9 @@ impl Exporter {
             task.abort();
         }
         web_stop.cancel();
-        web.wait().await;
+        if let Err(error) = web.await {
+            tracing::error!(%error, "the web server failed");
+        }
         tracing::info!("drained");
         Ok(())
     }

@@ -19,6 +19,7 @@ mod secrets;
 mod slos;
 mod targets;
 mod vocabularies;
+mod web;
 
 use std::{
     cell::RefCell,
@@ -27,6 +28,7 @@ use std::{
     sync::Arc,
 };
 
+pub(super) use self::web::web;
 use super::{
     plan::{Global, Probe, Target},
     positions::NodeId,

@@ -16,6 +16,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::aside::aside;
 use crate::metrics::{Format, Metrics};
 
 /// Renderings in memory at once: one a format, and one that a slow scraper is still reading. More wait.
@@ -23,9 +24,6 @@ const MOST: usize = Format::ALL.len() + 1;
 
 /// How long a scraper may take to read its answer, which is then taken away from it. Prometheus gives up earlier.
 const READ_WITHIN: Duration = Duration::from_mins(1);
-
-/// Of a thread that renders: on a busy core it gets a tenth of what one that measures gets, and is still done in time.
-const NICENESS: i32 = 10;
 
 /// What a connection is given at once, in bytes; a copy, so that it does not hold the whole rendering.
 const PIECE: usize = 64 << 10;
@@ -75,20 +73,11 @@ impl Scrapes {
     async fn render(self, format: Format) {
         let place = Arc::clone(&self.room).acquire_owned().await;
         let metrics = self.metrics.clone();
-        // Rendering is long: it may not hold up the other tasks of this runtime. A thread of its own, because one that
-        // has stepped back cannot step forward again, and names are resolved on those of the runtime.
-        let rendered = tokio::task::spawn_blocking(move || {
-            std::thread::scope(|scope| {
-                scope
-                    .spawn(|| stepping_back(|| metrics.render(format)))
-                    .join()
-                    .ok()
-            })
-        })
-        .await;
+        // Rendering is long: it may not hold up the other tasks of this runtime.
+        let rendered = aside(move || metrics.render(format)).await;
         let waiting = lock(&self.waiting).remove(&format).unwrap_or_default();
         match (rendered, place) {
-            (Ok(Some(bytes)), Ok(place)) => {
+            (Some(bytes), Ok(place)) => {
                 let rendering = Rendering {
                     bytes: bytes.into(),
                     _place: Arc::new(place),
@@ -98,18 +87,9 @@ impl Scrapes {
                     tell.send(rendering.clone()).ok();
                 }
             }
-            (rendered, _) => tracing::error!(error = ?rendered.err(), "rendering the metrics failed"),
+            _ => tracing::error!("rendering the metrics failed"),
         }
     }
-}
-
-/// Does `work` where it takes no core away from a thread that measures.
-fn stepping_back<T>(work: impl FnOnce() -> T) -> T {
-    // Of this thread alone. Where it is refused, the work is done all the same.
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "rendering competes with measuring");
-    }
-    work()
 }
 
 impl Rendering {
