@@ -10,6 +10,8 @@
 //! are not given are at most as long as those given that contain them. Paths are relative to the configuration's
 //! directory. Outermost keys that begin with `x-` are ignored: they are for YAML anchors.
 //!
+//! [`web`] reads the other file, which says who may speak to the web server, in the same way.
+//!
 //! Secrets come from the environment or from files. Neither a [`Plan`] nor a report ever shows one, also not when it
 //! was written where it does not belong.
 

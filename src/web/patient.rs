@@ -121,3 +121,77 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         self.in_time(sent, context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::{Instant, advance},
+    };
+
+    use super::*;
+    use crate::web::connections::Connections;
+
+    fn pair() -> (Patient<DuplexStream>, DuplexStream, Arc<Connection>) {
+        let (server, client) = duplex(16);
+        let connection = Arc::new(Connections::default().take_in(Instant::now()).unwrap());
+        (Patient::new(server, Arc::clone(&connection)), client, connection)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_to_end_however_its_bytes_trickle() {
+        let (mut server, mut client, _connection) = pair();
+        let begun = Instant::now();
+        let trickle = tokio::spawn(async move {
+            // Long after connecting: being idle is no offence.
+            sleep(HEAD_TIME * 3).await;
+            while client.write_all(b"G").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let mut byte = [0];
+        let error = loop {
+            if let Err(error) = server.read_exact(&mut byte).await {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), (HEAD_TIME * 4).as_secs());
+        drop(server);
+        trickle.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_request_has_its_own_time() {
+        let (mut server, mut client, connection) = pair();
+        let mut byte = [0];
+        for _ in 0..3 {
+            client.write_all(b"G").await.unwrap();
+            server.read_exact(&mut byte).await.unwrap();
+            drop(connection.busy(Instant::now()));
+            // Idle for longer than a head may take.
+            let idle = tokio::time::timeout(HEAD_TIME * 2, server.read_exact(&mut byte));
+            assert!(idle.await.is_err());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_dropped_and_who_takes_little_is_not() {
+        let (mut server, mut client, _connection) = pair();
+        let begun = Instant::now();
+        server.write_all(&[0; 16]).await.unwrap();
+        let slow = tokio::spawn(async move {
+            let mut byte = [0];
+            for _ in 0..4 {
+                sleep(WRITE_TIME / 2).await;
+                client.read_exact(&mut byte).await.unwrap();
+            }
+            sleep(WRITE_TIME * 2).await;
+        });
+        let error = server.write_all(&[0; 16]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), WRITE_TIME * 3);
+        slow.abort();
+        advance(Duration::ZERO).await;
+    }
+}

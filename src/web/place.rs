@@ -35,7 +35,7 @@ impl Place {
     pub(super) fn asked<'a>(&self, path: &'a str) -> Asked<'a> {
         match path.strip_prefix(self.prefix.as_str()) {
             Some(page) if page.starts_with('/') => Asked::Page(page),
-            Some("") => Asked::Top,
+            Some("") if !self.prefix.is_empty() => Asked::Top,
             None if path == "/" => Asked::Top,
             _ => Asked::Elsewhere,
         }
@@ -56,6 +56,9 @@ mod tests {
         for (external, route, path, expected) in [
             ("", None, "/metrics", Asked::Page("/metrics")),
             ("/", Some("/"), "/", Asked::Page("/")),
+            // CONNECT has no path.
+            ("", None, "", Asked::Elsewhere),
+            ("", None, "*", Asked::Elsewhere),
             ("/llm/", None, "/llm/metrics", Asked::Page("/metrics")),
             ("/llm", None, "/llm/", Asked::Page("/")),
             ("/llm", None, "/llm", Asked::Top),
