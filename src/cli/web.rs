@@ -58,7 +58,7 @@ pub(super) struct WebArgs {
     )]
     listen: Vec<ListenAddress>,
 
-    /// Serve on the sockets that systemd hands over (LISTEN_FDS) in place of --web.listen-address.
+    /// Serve on the sockets that systemd hands over (`LISTEN_FDS`) in place of --web.listen-address.
     #[arg(long = "web.systemd-socket")]
     systemd_socket: bool,
 

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     config::{
         ConfigError,
+        problem::Problem,
         web::{self, WebConfig},
     },
     reload,
@@ -100,11 +101,7 @@ impl Rules {
             bucket: config.rate_limit.map(bucket),
             exempt: config.exempt_paths.into_iter().collect(),
             files: config.files,
-            warnings: config
-                .warnings
-                .iter()
-                .map(|problem| problem.in_one_line())
-                .collect(),
+            warnings: config.warnings.iter().map(Problem::in_one_line).collect(),
         })
     }
 

@@ -76,18 +76,17 @@ impl Scrapes {
         // Rendering is long: it may not hold up the other tasks of this runtime.
         let rendered = aside(move || metrics.render(format)).await;
         let waiting = lock(&self.waiting).remove(&format).unwrap_or_default();
-        match (rendered, place) {
-            (Some(bytes), Ok(place)) => {
-                let rendering = Rendering {
-                    bytes: bytes.into(),
-                    _place: Arc::new(place),
-                };
-                for tell in waiting {
-                    // Whoever does not listen any more has gone.
-                    tell.send(rendering.clone()).ok();
-                }
-            }
-            _ => tracing::error!("rendering the metrics failed"),
+        let (Some(bytes), Ok(place)) = (rendered, place) else {
+            tracing::error!("rendering the metrics failed");
+            return;
+        };
+        let rendering = Rendering {
+            bytes: bytes.into(),
+            _place: Arc::new(place),
+        };
+        for tell in waiting {
+            // Whoever does not listen any more has gone.
+            tell.send(rendering.clone()).ok();
         }
     }
 }

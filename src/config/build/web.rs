@@ -41,7 +41,6 @@ pub(in crate::config) fn web(file: &WebFile, base_dir: &Path, report: &Report<'_
     let tls = optional(&file.tls_server_config, |given| tls(given, base_dir, report));
     let headers = optional(&file.http_server_config, |given| Some(headers(given, report)));
     let users = optional(&file.basic_auth_users, |given| Some(users(given, report)));
-    let rate_limit = optional(&file.rate_limit, |given| rate_limit(given, report));
     let exempt_paths = optional(&file.exempt_paths, |given| Some(exempt_paths(given, report)));
     let files = file.tls_server_config.value().into_iter().flat_map(|tls| {
         [&tls.cert_file, &tls.key_file, &tls.client_ca_file]
@@ -52,7 +51,10 @@ pub(in crate::config) fn web(file: &WebFile, base_dir: &Path, report: &Report<'_
         tls: tls.ok()?,
         headers: headers.ok()?.unwrap_or_default(),
         users: users.ok()?.unwrap_or_default(),
-        rate_limit: rate_limit.ok()?.flatten(),
+        rate_limit: file
+            .rate_limit
+            .given()
+            .and_then(|given| rate_limit(given, report)),
         exempt_paths: exempt_paths.ok()?.unwrap_or_default(),
         files: files.map(|file| base_dir.join(&file.0)).collect(),
         warnings: Vec::new(),
@@ -265,17 +267,13 @@ fn header(name: &str, at: &At<String>, report: &Report<'_>) -> Option<(HeaderNam
         report.problem(at.id, what, format!("choose from {}", list(values)));
         return None;
     }
-    match (
-        HeaderName::from_bytes(name.as_bytes()),
-        HeaderValue::from_str(value),
-    ) {
-        (Ok(name), Ok(value)) => Some((name, value)),
-        _ => {
-            let what = format!("{} is no value that a header can have", at.thing);
-            report.problem(at.id, what, "write it in one line of ASCII");
-            None
-        }
+    let name = HeaderName::from_bytes(name.as_bytes());
+    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+        return Some((name, value));
     }
+    let what = format!("{} is no value that a header can have", at.thing);
+    report.problem(at.id, what, "write it in one line of ASCII");
+    None
 }
 
 fn users(given: &At<Named<Hidden>>, report: &Report<'_>) -> Vec<(String, PasswordHash)> {
@@ -334,8 +332,8 @@ fn user(name: &str, at: &At<Hidden>, report: &Report<'_>) -> Option<PasswordHash
     })
 }
 
-/// `Some(None)`: switched off.
-fn rate_limit(given: &At<web::RateLimit>, report: &Report<'_>) -> Option<Option<RateLimit>> {
+/// `None` where it is switched off, or wrong, which is reported.
+fn rate_limit(given: &At<web::RateLimit>, report: &Report<'_>) -> Option<RateLimit> {
     let item = &given.value;
     require(
         &item.interval,
@@ -346,7 +344,7 @@ fn rate_limit(given: &At<web::RateLimit>, report: &Report<'_>) -> Option<Option<
     );
     let interval = item.interval.value()?.0;
     if interval.is_zero() {
-        return Some(None);
+        return None;
     }
     require(
         &item.burst,
@@ -364,10 +362,10 @@ fn rate_limit(given: &At<web::RateLimit>, report: &Report<'_>) -> Option<Option<
         );
         return None;
     }
-    Some(Some(RateLimit {
+    Some(RateLimit {
         burst: burst.value,
         interval,
-    }))
+    })
 }
 
 fn exempt_paths(given: &At<Vec<At<String>>>, report: &Report<'_>) -> Vec<String> {

@@ -205,7 +205,7 @@ fn what_is_refused_besides() {
                 format!("basic_auth_users: {{ 'a:b': '{HASH}' }}\n"),
             ),
             ("dear hash", hashed(&HASH.replace("$10$", "$31$"))),
-            ("cut hash", hashed(&HASH[..59])),
+            ("cut hash", hashed(HASH.trim_end_matches('G'))),
             (
                 "different costs",
                 format!(
