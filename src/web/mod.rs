@@ -8,7 +8,7 @@
 //! - `POST /-/reload`: reads the configuration again, with `--web.enable-lifecycle`.
 //! - `GET /static/…`: what the page is made of.
 //!
-//! A request passes the [`server`] (connections, sizes, times) and the [`door`] (who is let in, how often, below which
+//! A request passes the `server` (connections, sizes, times) and the `door` (who is let in, how often, below which
 //! path) before it comes to a page.
 
 mod aside;
