@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CliError, ConfigArgs, LimitArgs, reload::Source, web::WebArgs};
+use super::{CliError, ConfigArgs, LimitArgs, descriptors, reload::Source, web::WebArgs};
 use crate::{
     baseline::Baselines,
     board::Board,
@@ -123,6 +123,7 @@ impl ServeArgs {
         let replica = self.replica()?;
         let plan = self.config.load()?;
         fits(&plan, replica)?;
+        descriptors::suffice(&plan)?;
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;

@@ -1,15 +1,25 @@
 //! Work that is long, done where it takes no core away from a thread that measures.
 
+use std::{io, thread};
+
+use tokio::sync::oneshot;
+
 /// Of a thread that does it: on a busy core it gets a tenth of what one that measures gets, and is still done in time.
 const NICENESS: i32 = 10;
 
 /// Does `work` on a thread of its own, because one that has stepped back cannot step forward again, and names are
-/// resolved on those of the runtime. `None` where it panicked, or the runtime ends.
-pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let done = tokio::task::spawn_blocking(move || {
-        std::thread::scope(|scope| scope.spawn(|| stepping_back(work)).join().ok())
-    });
-    done.await.ok().flatten()
+/// resolved on those of the runtime. Fails where there is no thread to be had, or it panicked.
+pub(super) async fn aside<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (hand_over, handed_over) = oneshot::channel();
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // Whoever waits for it may have gone.
+        hand_over.send(stepping_back(work)).ok();
+    })?;
+    // A thread that panicked hands nothing over.
+    handed_over.await.map_err(|_| io::ErrorKind::Other.into())
 }
 
 fn stepping_back<T>(work: impl FnOnce() -> T) -> T {

@@ -89,12 +89,12 @@ impl Users {
             return Admission::Busy;
         };
         let hash = self.hashes.get(&name).unwrap_or(&self.nobody).clone();
-        let right = aside(move || {
+        let right = aside("password", move || {
             // It ends when the work has, also where the client has gone meanwhile.
             let _taken = taken;
             bcrypt::verify(password, hash.expose()).unwrap_or(false)
         });
-        if right.await != Some(true) || !self.hashes.contains_key(&name) {
+        if !matches!(right.await, Ok(true)) || !self.hashes.contains_key(&name) {
             return Admission::Refused;
         }
         self.verified().insert(name, print);
