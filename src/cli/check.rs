@@ -5,7 +5,10 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{CliError, ConfigArgs, LimitArgs, descriptors, print, seldom::too_seldom, shard::ShardArgs};
+use super::{
+    CliError, ConfigArgs, LimitArgs, descriptors, print, seldom::too_seldom, shard::ShardArgs,
+    web::WebConfigArgs,
+};
 use crate::{
     clock::unix_now,
     config::plan::{Plan, Probe, Series},
@@ -27,6 +30,9 @@ pub(super) struct CheckArgs {
 
     #[command(flatten)]
     shard: ShardArgs,
+
+    #[command(flatten)]
+    web: WebConfigArgs,
 }
 
 const HOUR: f64 = 3600.0;
@@ -38,6 +44,7 @@ impl CheckArgs {
             .config
             .read(&Known::default(), runtimes)?
             .of_shard(self.shard.shard()?);
+        let rules = self.web.read()?;
         let (shared, _) = Shared::new(&plan, runtimes.service.handle());
         // Sets up what `serve` would, which says whether certificates and keys are fit for use.
         let metrics = shared.metrics.clone();
@@ -49,6 +56,9 @@ impl CheckArgs {
             totals(&plan, supervisor.watched().count(), samples)
         ))?;
         for warning in plan.warnings() {
+            print(&format!("{warning}\n"))?;
+        }
+        for warning in &rules.warnings {
             print(&format!("{warning}\n"))?;
         }
         if plan.has_budgets() {

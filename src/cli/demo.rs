@@ -4,7 +4,6 @@ use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,6 +21,7 @@ use crate::{
     sim,
     summary::{Stats, Summary},
     units::{Ratio, Seconds},
+    web::{Door, Place, Rules},
 };
 
 /// The demo's configuration; its targets are replaced by the servers that the demo starts.
@@ -63,10 +63,15 @@ impl DemoArgs {
         let exporter = Exporter::new(&plan, runtimes, Replica::default(), PauseSwitch::default())?;
         runtimes.service.block_on(async {
             let listeners = listen(&[self.listen]).await?;
-            let page = listeners.first().map(TcpListener::local_addr).transpose()?;
+            let page = listeners.first().map(ToString::to_string);
             let tell = tokio::spawn(tell_the_story(exporter.board.clone(), page));
             let run = exporter
-                .run(listeners, runtimes.measure.handle(), Arming::Now)
+                .run(
+                    listeners,
+                    Door::new(Rules::default(), Place::default()),
+                    runtimes.measure.handle(),
+                    Arming::Now,
+                )
                 .await;
             tell.abort();
             run
@@ -101,7 +106,7 @@ async fn simulator(
 }
 
 /// Prints what is going on, and the table of the three bursts of the observation once there is one of each.
-async fn tell_the_story(board: Board, page: Option<SocketAddr>) -> std::io::Result<()> {
+async fn tell_the_story(board: Board, page: Option<String>) -> std::io::Result<()> {
     let page = page.map_or_else(String::new, |page| {
         format!("Open http://{page}/ and http://{page}/metrics\n")
     });

@@ -12,6 +12,7 @@ mod replay;
 mod seldom;
 mod serve;
 mod shard;
+mod web;
 
 use std::{
     io::{self, Write},

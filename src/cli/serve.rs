@@ -11,21 +11,16 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::Args;
 use tokio::{
-    net::TcpListener,
     runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::{Mutex, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    CliError, ConfigArgs, LimitArgs, descriptors,
-    listen::{ListenAddress, listen},
-    reload::Source,
-    shard::ShardArgs,
-    warn_of,
+    CliError, ConfigArgs, LimitArgs, descriptors, reload::Source, shard::ShardArgs, warn_of, web::WebArgs,
 };
 use crate::{
     baseline::Baselines,
@@ -46,7 +41,7 @@ use crate::{
     state::{State, Storage},
     supervisor::{Shared, Supervisor},
     systemd,
-    web::{self, App, Life, Switch},
+    web::{self, App, Door, Life, Listener, Switch},
 };
 
 /// How long the first scrape is waited for before the first burst.
@@ -77,14 +72,8 @@ pub(super) struct ServeArgs {
     #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
     storage: Option<PathBuf>,
 
-    /// Where to serve /metrics and the page; may be given several times. `:PORT` is every address.
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        env = "LLM_PROBE_WEB_LISTEN_ADDRESS",
-        default_value = ":9850"
-    )]
-    listen: Vec<ListenAddress>,
+    #[command(flatten)]
+    web: WebArgs,
 
     /// Let POST /-/pause stop all probing and POST /-/resume let it go on, and POST /-/reload read the
     /// configuration again, as SIGHUP does.
@@ -195,7 +184,7 @@ impl ServeArgs {
         exporter.follows = Some((source, orders));
         drop(plan);
         runtimes.service.block_on(async {
-            let listeners = listen(&self.listen).await?;
+            let (listeners, door) = self.web.open().await?;
             if !shard.is_alone() {
                 let (index, total) = (shard.index(), shard.total());
                 tracing::info!(
@@ -210,7 +199,7 @@ impl ServeArgs {
                 tokio::spawn(reloader.keep_watching(file));
             }
             exporter
-                .run(listeners, runtimes.measure.handle(), Arming::AtFirstScrape)
+                .run(listeners, door, runtimes.measure.handle(), Arming::AtFirstScrape)
                 .await
         })?;
         Ok(ExitCode::SUCCESS)
@@ -308,7 +297,8 @@ impl Exporter {
     /// Serves until a signal, then drains.
     pub(super) async fn run(
         mut self,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
+        door: Door,
         measure: &Handle,
         arming: Arming,
     ) -> Result<(), CliError> {
@@ -327,14 +317,11 @@ impl Exporter {
                 lifecycle: self.lifecycle.clone(),
             },
         );
-        let (router, web) = (app.router(), TaskTracker::new());
-        let web_stop = CancellationToken::new();
-        for listener in listeners {
-            let shown = listener.local_addr()?;
-            tracing::info!(address = %shown, "listening");
-            web.spawn(web::serve(listener, router.clone(), web_stop.clone()));
+        for listener in &listeners {
+            tracing::info!(address = %listener, tls = door.speaks_tls(), "listening");
         }
-        web.close();
+        let web_stop = CancellationToken::new();
+        let web = tokio::spawn(web::serve(listeners, door, app.router(), web_stop.clone()));
         let (service, metrics) = (&Handle::current(), &self.metrics);
         let beat = {
             let (lag, metrics) = (self.lag.clone(), metrics.clone());
@@ -428,7 +415,9 @@ impl Exporter {
             task.abort();
         }
         web_stop.cancel();
-        web.wait().await;
+        if let Err(error) = web.await {
+            tracing::error!(%error, "the web server failed");
+        }
         tracing::info!("drained");
         Ok(())
     }

@@ -20,6 +20,7 @@ mod secrets;
 mod slos;
 mod targets;
 mod vocabularies;
+mod web;
 
 use std::{
     cell::RefCell,
@@ -28,6 +29,7 @@ use std::{
     sync::Arc,
 };
 
+pub(super) use self::web::web;
 use super::{
     plan::{Global, Listing, Lists, Probe, Target},
     positions::NodeId,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    ConfigError, MAX_BYTES,
+    ConfigError, Lines, MAX_BYTES,
     positions::NodeId,
     problem::{Severity, shown},
     raw::{
@@ -36,7 +36,7 @@ pub(super) struct Listed {
 
 /// What a list says. `named` is what problems call it.
 pub(super) fn listed(text: &str, named: &str) -> Result<Vec<Listed>, ConfigError> {
-    let (listed, problems) = read_yaml(text, named, |tree, report| {
+    let (listed, problems) = read_yaml(text, named, Lines::Shown, |tree, report| {
         let Some(tree) = tree else {
             let mend = "write `[]` where nothing is listed";
             report.problem(NodeId::FILE, "the list is empty", mend);

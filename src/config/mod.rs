@@ -10,6 +10,8 @@
 //! are not given are at most as long as those given that contain them. Paths are relative to the configuration's
 //! directory. Outermost keys that begin with `x-` are ignored: they are for YAML anchors.
 //!
+//! [`web`] reads the other file, which says who may speak to the web server, in the same way.
+//!
 //! Secrets come from the environment or from files. Neither a [`Plan`] nor a report ever shows one, also not when it
 //! was written where it does not belong.
 
@@ -25,6 +27,7 @@ mod report;
 pub mod secret;
 #[cfg(test)]
 mod tests;
+pub mod web;
 
 use std::{
     fmt,
@@ -52,8 +55,13 @@ const MAX_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: cannot be read: {error}; name another with --config.file", path.display())]
-    Read { path: PathBuf, error: io::Error },
+    #[error("{}: cannot be read: {error}; name another with {option}", path.display())]
+    Read {
+        path: PathBuf,
+        error: io::Error,
+        /// Names the file.
+        option: &'static str,
+    },
     /// Everything that is wrong with it.
     #[error("{}", Listed(problems))]
     Invalid { problems: Vec<Problem> },
@@ -93,6 +101,17 @@ impl fmt::Display for Listed<'_> {
 /// Reads the configuration at `path`, and what the lists say that it names: those asked for over HTTP say what `lists`
 /// has of them.
 pub fn load(path: &Path, lists: &Lists) -> Result<Plan, ConfigError> {
+    let text = text_of(path, "--config.file")?;
+    parse_with(&text, &path.display().to_string(), directory_of(path), lists)
+}
+
+/// What paths in the file are relative to.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// The text of the file that `option` names.
+fn text_of(path: &Path, option: &'static str) -> Result<String, ConfigError> {
     let shown = path.display().to_string();
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -100,23 +119,24 @@ pub fn load(path: &Path, lists: &Lists) -> Result<Plan, ConfigError> {
         .map_err(|error| ConfigError::Read {
             path: path.to_owned(),
             error,
+            option,
         })?;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => parse_with(text, &shown, path.parent().unwrap_or(Path::new("")), lists),
-        Err(_) if bytes.len() as u64 > MAX_BYTES => Err(whole_file(&shown, TOO_LARGE)),
-        Err(error) => {
-            let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            let text = String::from_utf8_lossy(valid);
-            let last = text.rsplit('\n').next().unwrap_or_default();
-            let place = Place::new(1 + text.matches('\n').count(), 1 + last.chars().count());
-            let syntax = Syntax {
-                place,
-                what: "this is not valid UTF-8".to_owned(),
-                mend: "save the file as UTF-8".to_owned(),
-            };
-            Err(no_yaml(&shown, "", syntax))
-        }
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(whole_file(&shown, TOO_LARGE));
     }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid_up_to = error.utf8_error().valid_up_to();
+        let valid = error.as_bytes().get(..valid_up_to).unwrap_or_default();
+        let text = String::from_utf8_lossy(valid);
+        let last = text.rsplit('\n').next().unwrap_or_default();
+        let place = Place::new(1 + text.matches('\n').count(), 1 + last.chars().count());
+        let syntax = Syntax {
+            place,
+            what: "this is not valid UTF-8".to_owned(),
+            mend: "save the file as UTF-8".to_owned(),
+        };
+        no_yaml(&shown, None, syntax)
+    })
 }
 
 const TOO_LARGE: (&str, &str) = ("the file is larger than 1 MiB", "split it over several exporters");
@@ -133,7 +153,7 @@ pub fn check_list(text: &str) -> Result<(), ConfigError> {
 }
 
 fn parse_with(text: &str, path_shown: &str, base_dir: &Path, lists: &Lists) -> Result<Plan, ConfigError> {
-    let (parts, problems) = read_yaml(text, path_shown, |tree, report| {
+    let (parts, problems) = read_yaml(text, path_shown, Lines::Shown, |tree, report| {
         if tree.is_none() {
             let mend = "name at least a target and a probe; config/example.yaml shows every option";
             report.problem(NodeId::FILE, "the configuration is empty", mend);
@@ -157,10 +177,19 @@ fn parse_with(text: &str, path_shown: &str, base_dir: &Path, lists: &Lists) -> R
     }
 }
 
+/// Whether a problem of a text that is no YAML shows its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lines {
+    Shown,
+    /// Where nothing tells secrets from the rest.
+    Hidden,
+}
+
 /// Reads a text in YAML: what `read` makes of it, and everything that is wrong or doubtful, in the order of the text.
 fn read_yaml<T>(
     text: &str,
     path_shown: &str,
+    lines: Lines,
     read: impl FnOnce(Option<Node>, &Report<'_>) -> T,
 ) -> Result<(T, Vec<Problem>), ConfigError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -169,10 +198,12 @@ fn read_yaml<T>(
     if text.len() as u64 > MAX_BYTES {
         return Err(whole_file(path_shown, TOO_LARGE));
     }
+    let shown_lines = (lines == Lines::Shown).then_some(text.as_str());
+    let no_yaml = |syntax| no_yaml(path_shown, shown_lines, syntax);
     if let Some(syntax) = control_character(text) {
-        return Err(no_yaml(path_shown, text, syntax));
+        return Err(no_yaml(syntax));
     }
-    let positions = Positions::read(text).map_err(|syntax| no_yaml(path_shown, text, syntax))?;
+    let positions = Positions::read(text).map_err(no_yaml)?;
     let report = Report::new(&positions);
     for (again, first) in positions.duplicates() {
         let name = match positions.get(positions.resolve(*again)).map(|spot| &spot.shape) {
@@ -182,9 +213,29 @@ fn read_yaml<T>(
         let what = format!("{name} is given twice, first in line {}", report.line(*first));
         report.problem(*again, what, "remove one");
     }
-    let tree = raw::tree(text, &positions, &report).map_err(|syntax| no_yaml(path_shown, text, syntax))?;
+    let tree = raw::tree(text, &positions, &report).map_err(no_yaml)?;
     let read = read(tree, &report);
     Ok((read, report.into_problems(path_shown, text)))
+}
+
+/// What `read` makes of a text, unless something is wrong with it, and the warnings. The tree is `None` where there is
+/// nothing but comments.
+fn understood<T>(
+    text: &str,
+    path_shown: &str,
+    lines: Lines,
+    read: impl FnOnce(Option<&Node>, &Report<'_>) -> Option<T>,
+) -> Result<(T, Vec<Problem>), ConfigError> {
+    let (made, problems) = read_yaml(text, path_shown, lines, |tree, report| {
+        read(tree.as_ref(), report)
+    })?;
+    let (errors, warnings): (Vec<_>, Vec<_>) = problems
+        .into_iter()
+        .partition(|problem| problem.severity == Severity::Error);
+    match made {
+        Some(made) if errors.is_empty() => Ok((made, warnings)),
+        _ => Err(ConfigError::Invalid { problems: errors }),
+    }
 }
 
 /// The two readers of YAML disagree on what to do with these: whether they end the text, or a line.
@@ -216,12 +267,13 @@ fn whole_file(file: &str, (what, mend): (&str, &str)) -> ConfigError {
     }
 }
 
-fn no_yaml(file: &str, text: &str, syntax: Syntax) -> ConfigError {
+/// `text`: where its lines may be shown.
+fn no_yaml(file: &str, text: Option<&str>, syntax: Syntax) -> ConfigError {
     let problem = Problem {
         severity: Severity::Error,
         file: file.to_owned(),
         place: Some(syntax.place),
-        excerpt: Excerpt::of_syntax(text, syntax.place),
+        excerpt: text.and_then(|text| Excerpt::of_syntax(text, syntax.place)),
         what: syntax.what,
         mend: syntax.mend,
     };

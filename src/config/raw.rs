@@ -9,6 +9,7 @@ pub(super) mod leaves;
 pub(super) mod lengths;
 pub(super) mod reading;
 pub(super) mod template;
+pub(super) mod web;
 
 use std::{collections::HashSet, fmt};
 

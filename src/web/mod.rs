@@ -7,11 +7,23 @@
 //! - `POST /-/pause`, `POST /-/resume`: the kill switch, with `--web.enable-lifecycle`.
 //! - `POST /-/reload`: reads the configuration again, with `--web.enable-lifecycle`.
 //! - `GET /static/…`: what the page is made of.
+//!
+//! A request passes the `server` (connections, sizes, times) and the `door` (who is let in, how often, below which
+//! path) before it comes to a page.
 
+mod aside;
+mod bucket;
 mod coding;
+mod connections;
+mod door;
+mod listener;
 mod page;
+mod patient;
+mod place;
 mod scrapes;
 mod server;
+mod tls;
+mod users;
 
 use std::sync::Arc;
 
@@ -27,7 +39,12 @@ use tokio::sync::watch;
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 use self::scrapes::{Scrapes, Wish};
-pub use self::server::serve;
+pub use self::{
+    door::{Door, DoorError, Rules},
+    listener::Listener,
+    place::Place,
+    server::serve,
+};
 use crate::{
     board::Board,
     clock::unix_now,

@@ -7,7 +7,6 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
-    thread,
     time::Duration,
 };
 
@@ -18,6 +17,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::aside::aside;
 use crate::metrics::{Format, Metrics};
 
 /// Renderings in memory at once: one a format, and one that a slow scraper is still reading. More wait.
@@ -26,9 +26,6 @@ const MOST: usize = Format::ALL.len() + 1;
 /// How long a scraper may take to read its answer, which is then taken away from it: a little longer than Prometheus
 /// waits for all of it unless told otherwise, so that those who stall do not keep it waiting for theirs.
 const READ_WITHIN: Duration = Duration::from_secs(15);
-
-/// Of a thread that renders and compresses: on a busy core it gets a tenth of what one that measures gets, and is still done in time.
-const NICENESS: i32 = 10;
 
 /// What a connection is given at once, in bytes; a copy, so that it does not hold the whole rendering.
 const PIECE: usize = 64 << 10;
@@ -97,43 +94,25 @@ impl Scrapes {
     async fn render(self, wish: Wish) {
         let place = Arc::clone(&self.room).acquire_owned().await;
         let metrics = self.metrics.clone();
-        // Rendering is long: it may not hold up the other tasks of this runtime. A thread of its own, because one that
-        // has stepped back cannot step forward again, and names are resolved on those of the runtime. A paused clock
-        // waits for those alone.
-        let rendered = tokio::task::spawn_blocking(move || {
-            thread::scope(|scope| {
-                scope
-                    .spawn(|| stepping_back(|| wish.grant(&metrics)))
-                    .join()
-                    .unwrap_or(Err(io::ErrorKind::Other.into()))
-            })
-        })
-        .await
-        .unwrap_or(Err(io::ErrorKind::Other.into()));
+        // Rendering is long: it may not hold up the other tasks of this runtime.
+        let rendered = aside("render", move || wish.grant(&metrics)).await.flatten();
         let waiting = lock(&self.waiting).remove(&wish).unwrap_or_default();
-        match (rendered, place) {
-            (Ok(bytes), Ok(place)) => {
-                let rendering = Rendering {
-                    bytes: bytes.into(),
-                    _place: Arc::new(place),
-                };
-                for tell in waiting {
-                    // Whoever does not listen any more has gone.
-                    tell.send(rendering.clone()).ok();
-                }
+        let (bytes, place) = match (rendered, place) {
+            (Ok(bytes), Ok(place)) => (bytes, place),
+            (rendered, _) => {
+                tracing::error!(error = ?rendered.err(), "rendering the metrics failed");
+                return;
             }
-            (rendered, _) => tracing::error!(error = ?rendered.err(), "rendering the metrics failed"),
+        };
+        let rendering = Rendering {
+            bytes: bytes.into(),
+            _place: Arc::new(place),
+        };
+        for tell in waiting {
+            // Whoever does not listen any more has gone.
+            tell.send(rendering.clone()).ok();
         }
     }
-}
-
-/// Does `work` where it takes no core away from a thread that measures.
-fn stepping_back<T>(work: impl FnOnce() -> T) -> T {
-    // Of this thread alone. Where it is refused, the work is done all the same.
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "rendering competes with measuring");
-    }
-    work()
 }
 
 impl Rendering {
