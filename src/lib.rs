@@ -30,6 +30,8 @@
 //! why they were slow ([`diagnose`]). Where a probe searches for the highest load that meets its objective, what came of
 //! one burst decides on the next ([`capacity`]).
 //!
+//! Somebody may ask for one burst more, and is told of that one alone ([`demand`]).
+//!
 //! The plan may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
 //!
 //! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
@@ -68,6 +70,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod cron;
+pub mod demand;
 pub mod diagnose;
 pub mod dialect;
 pub mod expect;

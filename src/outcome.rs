@@ -180,6 +180,8 @@ reasons! {
         Drain = "drain",
         /// It came due while the process was stopped or starved.
         Late = "late",
+        /// Whoever asked for it over HTTP waits no longer.
+        Deadline = "deadline",
     }
 }
 

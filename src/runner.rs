@@ -1,6 +1,7 @@
 //! One probe at one target: waits until a burst is due, for its turn and its places, fires it, and counts what
 //! was due and not fired.
 
+mod demand;
 mod firing;
 mod searching;
 mod sizing;
@@ -85,6 +86,8 @@ pub enum What {
     Skipped(Skip, u32),
     /// So many requests of a burst were never sent.
     RequestsSkipped(Skip, u32),
+    /// A request ended of a burst that somebody asked for: what it used counts, and nothing else of it.
+    Spent(Box<Judged>),
     /// By how much budgets stretch the interval, at least 1.
     Stretched(f64),
 }
@@ -100,12 +103,12 @@ pub struct Runner {
     /// Requests that may be under way, over all probes.
     pub places: Arc<Semaphore>,
     pub steps: Vec<Arc<Watched>>,
-    pub guarded: Guarded,
+    pub guarded: Arc<Guarded>,
     /// What is usual for each series.
     pub baselines: Baselines,
-    pub sizing: Sizing,
+    pub sizing: Arc<Sizing>,
     /// Conversations so far: a request each, unless it is a later turn of one.
-    pub asked: AtomicU64,
+    pub asked: Arc<AtomicU64>,
     pub lag: Lag,
     /// The runtime whose threads may look into answers.
     pub blocking: Handle,
@@ -117,6 +120,8 @@ pub struct Runner {
     pub drain: CancellationToken,
     /// No bursts at all.
     pub abort: CancellationToken,
+    /// Until when its only round is over, which somebody waits for; `None`: it follows its schedule.
+    pub deadline: Option<Instant>,
 }
 
 impl Runner {
@@ -170,7 +175,11 @@ impl Runner {
         if let Some(skip) = self.forbids(waits) {
             return self.skip_round(skip, 1);
         }
-        let spending = self.guarded.round();
+        let spending = match self.deadline {
+            None => self.guarded.round(),
+            // Nobody counts on it: it thins out no round that is due.
+            Some(_) => self.guarded.apart(self.probe.requests_of_a_round()),
+        };
         self.tell_all(|| What::Stretched(self.guarded.stretch()));
         let Some(mut spending) = spending else {
             return self.skip_round(Skip::Budget, 1);
@@ -251,9 +260,9 @@ impl Runner {
         waits: Option<&Waits>,
         cancel: &CancellationToken,
     ) -> Result<OwnedSemaphorePermit, Skip> {
-        let until = waits.map(|waits| {
+        let until = waits.map_or(self.deadline, |waits| {
             waits.begin();
-            due + self.probe.every
+            Some(due + self.probe.every)
         });
         let places = self.wait(&self.places, users, until, Skip::InFlight, cancel);
         let places = places.await;
@@ -282,7 +291,7 @@ impl Runner {
         tokio::select! {
             biased;
             () = self.drain.cancelled() => Err(Skip::Drain),
-            () = cancel.cancelled() => Err(Skip::Paused),
+            () = cancel.cancelled() => Err(self.reason_to_cancel()),
             // The semaphores are never closed.
             acquired = acquire => acquired?.map_err(|_| Skip::Drain),
         }
@@ -353,10 +362,12 @@ impl Runner {
         pending().await
     }
 
-    /// Why what was cancelled was: all bursts end, or the kill switch is on.
+    /// Why what was cancelled was: all bursts end, nobody waits for this one any more, or the kill switch is on.
     fn reason_to_cancel(&self) -> Skip {
         if self.abort.is_cancelled() {
             Skip::Drain
+        } else if self.deadline.is_some() && !self.pause.is_on() {
+            Skip::Deadline
         } else {
             Skip::Paused
         }

@@ -5,7 +5,7 @@ mod running;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -86,6 +86,8 @@ pub struct Supervisor {
     places: Places,
     reached: HashMap<Name, Reached>,
     running: Vec<Running>,
+    /// The same, for whoever asks for a round now. It keeps none of them.
+    runners: watch::Sender<Vec<Weak<Runner>>>,
     protection: watch::Sender<Protection>,
     tasks: TaskTracker,
     /// Where schedules run, once they are armed.
@@ -123,6 +125,7 @@ impl Supervisor {
             places: Places::new(plan.global().max_in_flight),
             reached: HashMap::new(),
             running: Vec::new(),
+            runners: watch::Sender::default(),
             protection: watch::Sender::new(Protection::new(shared.replica.total())),
             shared,
             tasks: TaskTracker::new(),
@@ -137,6 +140,16 @@ impl Supervisor {
     /// The budgets and guards of its targets, as they come into force.
     pub fn protection(&self) -> watch::Receiver<Protection> {
         self.protection.subscribe()
+    }
+
+    /// Its probes at their targets, as they come into force.
+    pub fn runners(&self) -> watch::Receiver<Vec<Weak<Runner>>> {
+        self.runners.subscribe()
+    }
+
+    /// What is waited for at the end.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
     }
 
     /// Every series, in the order of the plan.
@@ -230,6 +243,8 @@ impl Supervisor {
                 self.running.push(running);
             }
         }
+        let runners = self.running.iter().map(|running| Arc::downgrade(&running.runner));
+        self.runners.send_replace(runners.collect());
         Ok((before, changes))
     }
 
@@ -254,10 +269,10 @@ impl Supervisor {
             turn: reached.turn.clone(),
             places: Arc::clone(self.places.semaphore()),
             steps: probe.steps.iter().map(watch).collect(),
-            guarded: self.protection.borrow().of(probe, target)?,
+            guarded: Arc::new(self.protection.borrow().of(probe, target)?),
             baselines: shared.baselines.clone(),
-            sizing: Sizing::new(probe, target, &shared.calibrations, &reached.tried),
-            asked: AtomicU64::default(),
+            sizing: Arc::new(Sizing::new(probe, target, &shared.calibrations, &reached.tried)),
+            asked: Arc::default(),
             lag: shared.lag.clone(),
             blocking: shared.blocking.clone(),
             events: shared.events.clone(),
@@ -265,6 +280,7 @@ impl Supervisor {
             pause: shared.pause.clone(),
             drain: self.drain.child_token(),
             abort: self.abort.child_token(),
+            deadline: None,
         })
     }
 

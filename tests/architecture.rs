@@ -59,6 +59,7 @@ const ORDER: &[&str] = &[
     "supervisor",
     "board",
     "report",
+    "demand",
     "recording",
     "web",
     "sim",
@@ -94,8 +95,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokenizers", &["tokenizer.rs"]),
     ("tower", &["client/"]),
     ("tower_http", &["web/"]),
-    ("tracing_logfmt", &["main.rs"]),
-    ("tracing_subscriber", &["main.rs"]),
+    ("tracing_logfmt", &["main.rs", "demand/log.rs"]),
+    ("tracing_subscriber", &["main.rs", "demand/log.rs"]),
     ("x509_cert", &["client/"]),
 ];
 

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod listen;
 mod once;
+mod probing;
 mod reload;
 mod replay;
 mod seldom;

@@ -273,6 +273,7 @@ async fn collect(
                 }
             }
             What::RequestsSkipped(..)
+            | What::Spent(_)
             | What::Stretched(_)
             | What::Armed
             | What::Disarmed(_)

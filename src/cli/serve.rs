@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     CliError, ConfigArgs, LimitArgs,
     listen::{ListenAddress, listen},
+    probing::ProbeArgs,
     reload::Source,
 };
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
     calibration::Calibrations,
     clock::unix_now,
     config::plan::Plan,
+    demand::Demand,
     lag::Lag,
     metrics::Metrics,
     pause::PauseSwitch,
@@ -39,7 +41,7 @@ use crate::{
     runtime::Runtimes,
     state::{State, Storage},
     supervisor::{Shared, Supervisor},
-    web::{self, App, Life, Switch},
+    web::{self, App, Life, Probing, Switch},
 };
 
 /// How long the first scrape is waited for before the first burst.
@@ -87,6 +89,9 @@ pub(super) struct ServeArgs {
     /// Read the configuration again whenever its file changes, also when Kubernetes mounts it anew.
     #[arg(long = "config.watch")]
     watch_config: bool,
+
+    #[command(flatten)]
+    probing: ProbeArgs,
 
     /// The kill switch: while this file exists, nothing is sent.
     #[arg(long = "pause.file", value_name = "PATH", env = "LLM_PROBE_PAUSE_FILE")]
@@ -137,6 +142,7 @@ impl ServeArgs {
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
+        exporter.probing = self.probing.offset()?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
         self.limit.check(exporter.metrics.samples())?;
         match &self.storage {
@@ -196,6 +202,8 @@ pub(super) struct Exporter {
     pause: PauseSwitch,
     /// Where reloads are asked for over HTTP, if it may be paused and reloaded so.
     lifecycle: Option<Reloader>,
+    /// If bursts may be asked for over HTTP: how much earlier than the scraper's patience ends they do.
+    probing: Option<Duration>,
     /// What is read again when somebody asks for it.
     follows: Option<(Source, mpsc::Receiver<Order>)>,
     /// Ends when all that was told is in the books.
@@ -232,6 +240,7 @@ impl Exporter {
             lag,
             pause,
             lifecycle: None,
+            probing: None,
             follows: None,
             books,
             storage: None,
@@ -273,6 +282,10 @@ impl Exporter {
             Switch {
                 pause: self.pause.clone(),
                 lifecycle: self.lifecycle.clone(),
+                probing: self.probing.map(|offset| Probing {
+                    demand: Demand::new(&self.supervisor, &self.metrics, measure),
+                    offset,
+                }),
             },
         );
         let (router, web) = (app.router(), TaskTracker::new());
