@@ -162,7 +162,7 @@ impl Demand {
 }
 
 /// Each name once.
-fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+fn listed(names: impl Iterator<Item = impl std::fmt::Display>) -> String {
     let names: BTreeSet<_> = names.map(|name| format!("`{name}`")).collect();
     names.into_iter().collect::<Vec<_>>().join(", ")
 }

@@ -3,6 +3,7 @@
 
 mod demand;
 mod firing;
+mod renewing;
 mod searching;
 mod sizing;
 mod trial;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::sizing::{Sizing, Tried};
 use self::waits::Waits;
 use crate::{
+    access::Access,
     backoff::Admission,
     baseline::Baselines,
     burst::Burst,
@@ -43,7 +45,6 @@ use crate::{
     pause::PauseSwitch,
     prompt::Cache,
     protection::{Brake, Guarded, Spending},
-    request::Endpoint,
     rhythm::Replica,
     summary::{Judged, Summary},
     units::Seconds,
@@ -97,7 +98,7 @@ pub enum What {
 pub struct Runner {
     pub probe: Arc<Probe>,
     pub target: Arc<Target>,
-    pub endpoint: Arc<Endpoint>,
+    pub access: Arc<Access>,
     /// Whose turn it is at the target; `None` where bursts of several probes may run at once.
     pub turn: Option<Arc<Semaphore>>,
     /// Requests that may be under way, over all probes.
@@ -159,6 +160,12 @@ impl Runner {
         cancel: &CancellationToken,
     ) {
         let mut due = due;
+        waits.inspect(|waits| waits.begin());
+        let renewed = self.renew(cancel).await;
+        waits.inspect(|waits| waits.end());
+        if let Err(skip) = renewed {
+            return self.skip_round(skip, 1);
+        }
         match self.guarded.admit(&self.blocking).await {
             Ok(Admission::Trial) => {
                 if let Err(skip) = self.trial(due, waits, cancel).await {
@@ -307,7 +314,7 @@ impl Runner {
     fn prepared(&self, step: &Watched, series: &Series, brake: Arc<Brake>) -> Burst {
         Burst {
             series: series.clone(),
-            endpoint: Arc::clone(&self.endpoint),
+            endpoint: self.access.endpoint(),
             in_flight: step.metrics.in_flight(),
             lag: self.lag.clone(),
             blocking: self.blocking.clone(),
@@ -332,6 +339,7 @@ impl Runner {
         let burst = self.prepared(step, series, Arc::clone(brake)).run(|judged| {
             spending.charge(&judged);
             self.count(&judged);
+            self.learns_of(judged.record.outcome);
             each(&judged);
             self.tell(step, What::Request(Box::new(judged)));
         });

@@ -22,16 +22,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{places::Places, running::Running};
 use crate::{
+    access::{Access, Setup},
     baseline::Baselines,
     calibration::Calibrations,
-    client::{Client, ClientError},
+    client::ClientError,
     config::plan::{Global, Plan, Probe, Series, Target},
     gate::Gate,
     lag::Lag,
     metrics::Metrics,
     pause::PauseSwitch,
     protection::Protection,
-    request::Endpoint,
     rhythm::Replica,
     runner::{Event, Runner, Sizing, Tried, Watched},
     tape::Room,
@@ -265,7 +265,7 @@ impl Supervisor {
         Some(Runner {
             probe: Arc::clone(probe),
             target: Arc::clone(target),
-            endpoint: Arc::clone(&reached.endpoint),
+            access: Arc::clone(&reached.access),
             turn: reached.turn.clone(),
             places: Arc::clone(self.places.semaphore()),
             steps: probe.steps.iter().map(watch).collect(),
@@ -315,7 +315,7 @@ impl Supervisor {
 #[derive(Clone, Debug)]
 struct Reached {
     target: Arc<Target>,
-    endpoint: Arc<Endpoint>,
+    access: Arc<Access>,
     /// `None` where bursts of several probes may run at once.
     turn: Option<Arc<Semaphore>>,
     /// What was tried to learn how it counts prompts.
@@ -324,24 +324,21 @@ struct Reached {
 
 impl Reached {
     fn new(target: &Arc<Target>, global: &Global, shared: &Shared) -> Result<Self, TargetError> {
-        let client =
-            Client::new(target, &global.user_agent, &shared.blocking).map_err(|source| TargetError {
-                target: target.name.clone(),
-                source,
-            })?;
-        let endpoint = Endpoint {
-            client,
-            dialect: target.api,
-            text_mode: target.text_mode,
-            replica_header: target.replica_header.clone(),
+        let setup = Setup {
+            user_agent: global.user_agent.clone(),
             gate: shared.gate.clone(),
             identity: global.identity.clone(),
             recording: shared.recording.clone(),
+            blocking: shared.blocking.clone(),
         };
+        let access = Access::new(target, setup).map_err(|source| TargetError {
+            target: target.name.clone(),
+            source,
+        })?;
         let turn = (!target.share).then(|| Arc::new(Semaphore::new(1)));
         Ok(Self {
             target: Arc::clone(target),
-            endpoint: Arc::new(endpoint),
+            access: Arc::new(access),
             turn,
             tried: Tried::default(),
         })

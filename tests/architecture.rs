@@ -52,6 +52,7 @@ const ORDER: &[&str] = &[
     "capacity",
     "summary",
     "request",
+    "access",
     "protection",
     "burst",
     "metrics",
@@ -71,7 +72,10 @@ const ORDER: &[&str] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["main.rs", "cli/"]),
     ("axum", &["web/"]),
-    ("base64", &["client/redaction.rs", "recording/"]),
+    (
+        "base64",
+        &["client/redaction.rs", "client/oauth2.rs", "recording/"],
+    ),
     ("clap", &["main.rs", "cli/", "sim/args.rs"]),
     ("comfy_table", &["report.rs", "report/", "cli/check.rs"]),
     ("croner", &["cron.rs"]),

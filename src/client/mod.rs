@@ -4,6 +4,7 @@
 
 mod counting;
 mod error;
+mod oauth2;
 mod phases;
 mod redaction;
 mod resolver;
@@ -32,6 +33,7 @@ use url::{Host, Url};
 
 pub use self::{
     error::TransportError,
+    oauth2::{Token, fetch_token},
     phases::{LONG_WAY, Marks, Way},
     redaction::SHORTEST as SHORTEST_SECRET,
     scrape::Scraper,
@@ -280,21 +282,14 @@ fn sensitive(text: &str, name: &str) -> Result<HeaderValue, ClientError> {
 
 /// What must not be shown, in every form in which an endpoint may send it back.
 pub fn secret_forms(target: &Target) -> Vec<String> {
-    let authorization = target
-        .authorization
-        .iter()
-        .map(|authorization| &authorization.credentials);
-    let headers = target.headers.iter().map(|header| &header.value);
     let login = target.reach.proxy.iter().filter_map(|proxy| proxy.login.as_ref());
-    let passwords = login.clone().map(|login| login.password.expose());
-    // A proxy that repeats what it was sent repeats this.
-    let pairs: Vec<_> = login
-        .map(|login| format!("{}:{}", login.username, login.password.expose()))
-        .collect();
-    let secrets: Vec<_> = authorization
-        .chain(headers)
+    // A proxy, or who gives tokens, that repeats what it was sent repeats these.
+    let logins = login.map(|login| format!("{}:{}", login.username, login.password.expose()));
+    let clients = target.oauth2.iter().map(oauth2::basic);
+    let pairs: Vec<_> = logins.chain(clients).collect();
+    let secrets: Vec<_> = target
+        .sent_secrets()
         .map(Secret::expose)
-        .chain(passwords)
         .chain(pairs.iter().map(String::as_str))
         .collect();
     redaction::forms(&secrets)

@@ -5,7 +5,9 @@ mod capacity;
 mod exposition;
 mod generation;
 mod lasting;
+mod oauth2;
 mod reach;
+mod renewal;
 mod slo;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -18,7 +20,9 @@ pub use self::{
     capacity::{Bounds, Key, Unfit, Wished},
     exposition::{Exposition, FAMILIES, HISTOGRAMS},
     generation::{Generation, Reasoning, Thinking},
+    oauth2::OAuth2,
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
+    renewal::Reread,
     slo::{Alert, Slo, TtftFrom, Withheld},
 };
 pub use super::dialect::Dialect;
@@ -234,7 +238,7 @@ impl HttpVersion {
 }
 
 /// An endpoint and how to reach it.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     pub name: Name,
     /// http or https, with a host, without query, fragment or credentials.
@@ -242,6 +246,8 @@ pub struct Target {
     pub api: Dialect,
     pub model: String,
     pub authorization: Option<Authorization>,
+    /// Where the credentials come from in place of `authorization`.
+    pub oauth2: Option<OAuth2>,
     /// Valid names, each once, none of those that the client sets itself.
     pub headers: Vec<Header>,
     pub connection: Connection,

@@ -24,7 +24,7 @@ impl Runner {
         Self {
             probe: Arc::clone(&self.probe),
             target: Arc::clone(&self.target),
-            endpoint: Arc::clone(&self.endpoint),
+            access: Arc::clone(&self.access),
             turn: self.turn.clone(),
             places: Arc::clone(&self.places),
             steps,

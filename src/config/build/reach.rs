@@ -1,9 +1,6 @@
 //! The way to a target: certificates are read here, and what cannot go together is told.
 
-use std::{
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use url::{Host, Url};
 
@@ -18,9 +15,6 @@ use crate::config::{
     },
     secret::{Secret, looks_secret},
 };
-
-/// Larger files hold no certificates: the roots of a whole system are a fourth of a megabyte.
-const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What the address of a Unix socket has room for, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
@@ -147,7 +141,7 @@ fn certificates(given: &At<Reference>, context: &Context<'_>) -> Option<Pem> {
             .problem(given.id, format!("{}: {called} {what}", given.thing), mend);
         None
     };
-    match text_of(&path) {
+    match Pem::read(&path) {
         Err(what) => problem(&what, NO_SUCH_FILE),
         Ok(text) if !text.contains("-----BEGIN CERTIFICATE-----") => problem(
             "holds no certificate in PEM form",
@@ -177,18 +171,6 @@ fn private_key(given: &At<Reference>, context: &Context<'_>) -> Option<Secret> {
         ),
         Ok(key) => Some(key),
     }
-}
-
-fn text_of(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MAX_PEM_BYTES {
-        return Err("is larger than 4 MiB".to_owned());
-    }
-    // In DER form it is no text, and then it holds nothing in PEM form.
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn server_name(given: &At<String>, context: &Context<'_>) -> Option<String> {
