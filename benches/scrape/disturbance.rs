@@ -1,12 +1,12 @@
-//! Bursts of 200 streams at the simulator, in turns with and without somebody who scrapes all the while. What is
-//! compared is by how much the p99 is measured too high: the simulator says when it really wrote the first tokens, and
-//! takes up to 20 ms longer for one burst than for another.
+//! Bursts of 200 streams at the simulator, in turns without a scrape, with one, and with somebody who scrapes all the
+//! while. What is compared is by how much the p99 is measured too high: the simulator says when it really wrote the
+//! first tokens, and takes up to 20 ms longer for one burst than for another.
 
 use std::{
     io::{BufRead, BufReader, Lines, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Child, ChildStderr, Command, Stdio},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::mpsc,
     time::Duration,
 };
 
@@ -15,15 +15,31 @@ use llm_probe_exporter::{
     sim::journal,
 };
 
+use tokio::time::Instant;
+
 use crate::configuration;
 
-/// The p99 may be measured higher by so much, in seconds.
+/// One scrape may move the p99 by so much, in seconds.
 const MOST: f64 = 0.001;
 
-/// Bursts with scrapes, and as many without.
-const ROUNDS: usize = 20;
+/// Bursts of each kind.
+const ROUNDS: u32 = 20;
 
 const USERS: u32 = 200;
+
+/// From the start of a burst to that of the next.
+const EVERY: Duration = Duration::from_secs(3);
+
+/// What the scraper does in a burst.
+#[derive(Clone, Copy, Debug)]
+enum Scraping {
+    /// Nothing.
+    No,
+    /// It begins one scrape after so long.
+    Once(Duration),
+    /// It begins after so long, and the next when it has read one, until all first tokens are there.
+    AllTheWhile(Duration, Duration),
+}
 
 /// A line of the exporter's log.
 #[derive(serde::Deserialize)]
@@ -89,8 +105,9 @@ pub(crate) fn is_in_bounds() -> bool {
     let simulator = Running::start(&["simulate", "--listen-address=127.0.0.1:0", "--profile=8b-h100"]);
     // Nothing else is ever due.
     let probes = format!(
-        "  - {{ name: busy, url: 'http://{}/v1', api: openai_chat, model: simulated }}\nprobes:\n  - {{ name: many, targets: [busy], every: 3s, concurrency: {USERS}, max_tokens: 64 }}\n  - name: all\n    cron: '0 0 1 1 *'\n",
-        simulator.address
+        "  - {{ name: busy, url: 'http://{}/v1', api: openai_chat, model: simulated }}\nprobes:\n  - {{ name: many, targets: [busy], every: {}s, concurrency: {USERS}, max_tokens: 64 }}\n  - name: all\n    cron: '0 0 1 1 *'\n",
+        simulator.address,
+        EVERY.as_secs()
     );
     let folder = tempfile::tempdir().expect("there is room for a file");
     let file = folder.path().join("probes.yaml");
@@ -100,43 +117,71 @@ pub(crate) fn is_in_bounds() -> bool {
     let address = exporter.address;
     let bytes = answer(address, "/metrics").len();
 
-    let (scrapes, scraping, done) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
-    let (mut with, mut without) = (Vec::new(), Vec::new());
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                if scraping.load(Ordering::Relaxed) {
-                    answer(address, "/metrics");
-                    scrapes.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-            }
+    // The first one warms up.
+    exporter.next_p99();
+    let mut truth = Truth::of_the_last_burst(simulator.address, 0);
+    let (tell, told) = mpsc::channel();
+    let mut errors = [const { Vec::new() }; 3];
+    let scrapes = std::thread::scope(|scope| {
+        let scraper = scope.spawn(move || {
+            // Prometheus reads on cores of its own; here it takes none of those of the simulator and the exporter.
+            rustix::process::setpriority_process(None, 19).expect("one's own thread may step back");
+            told.iter()
+                .map(|scraping| follow(scraping, || drop(answer(address, "/metrics"))))
+                .sum::<u32>()
         });
-        let mut seen = 0;
-        // The first one warms up.
-        exporter.next_p99();
-        true_p99(simulator.address, &mut seen);
-        for round in 0..2 * ROUNDS {
-            let scraped = round % 2 == 1;
-            scraping.store(scraped, Ordering::Relaxed);
-            let p99 = exporter.next_p99();
-            let error = p99 - true_p99(simulator.address, &mut seen);
-            if scraped { &mut with } else { &mut without }.push(error);
+        for round in 0..ROUNDS {
+            // Scrapes begin at all times from the first request to the last first token.
+            let into_it = truth.took.mul_f64(f64::from(round) / f64::from(ROUNDS));
+            let kinds = [
+                |_, _, _| Scraping::No,
+                |start, into_it, _| Scraping::Once(start + into_it),
+                |start, _, took| Scraping::AllTheWhile(start, took),
+            ];
+            for (kind, errors) in kinds.into_iter().zip(&mut errors) {
+                let scraping: Scraping = kind(truth.next_starts_in, into_it, truth.took);
+                tell.send(scraping).expect("the scraper listens");
+                let p99 = exporter.next_p99();
+                truth = Truth::of_the_last_burst(simulator.address, truth.seen);
+                errors.push(p99 - truth.p99);
+            }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(tell);
+        scraper.join().expect("the exporter answers")
     });
-    let [with, without] = [with, without].map(|errors| median(errors).unwrap_or(f64::NAN));
+    let [without, once, all_the_while] = errors.map(|errors| median(errors).unwrap_or(f64::NAN));
     println!("\nTTFT p99 of {USERS} streams above the truth, median of {ROUNDS} bursts each");
-    println!("{:<34}{:>9.2} ms", "without scrapes", without * 1e3);
-    println!(
-        "{:<34}{:>9.2} ms   {} scrapes of {bytes} bytes",
-        "scraped all the while",
-        with * 1e3,
-        scrapes.load(Ordering::Relaxed)
-    );
-    println!("{:<34}{:>9.2} ms", "difference", (with - without) * 1e3);
-    with - without < MOST
+    let row = |what, error: f64| {
+        let more = (error - without) * 1e3;
+        println!("{what:<34}{:>9.2} ms {more:>+9.2} ms", error * 1e3);
+    };
+    row("without scrapes", without);
+    row("one scrape", once);
+    row("scraped all the while", all_the_while);
+    println!("{scrapes} scrapes of {bytes} bytes");
+    once - without < MOST
+}
+
+/// Scrapes; how often.
+fn follow(scraping: Scraping, scrape: impl Fn()) -> u32 {
+    match scraping {
+        Scraping::No => 0,
+        Scraping::Once(after) => {
+            std::thread::sleep(after);
+            scrape();
+            1
+        }
+        Scraping::AllTheWhile(after, lasting) => {
+            std::thread::sleep(after);
+            let begun = Instant::now();
+            let mut scrapes = 0;
+            while begun.elapsed() < lasting {
+                scrape();
+                scrapes += 1;
+            }
+            scrapes
+        }
+    }
 }
 
 /// The body of the answer to `GET path`.
@@ -150,16 +195,41 @@ fn answer(address: SocketAddr, path: &str) -> Vec<u8> {
     answer.split_off(head.expect("a head ends") + 4)
 }
 
-/// How long the first tokens of the requests since `seen` really took, p99 in seconds.
-fn true_p99(simulator: SocketAddr, seen: &mut u64) -> f64 {
-    let page = answer(simulator, &format!("/sim/requests?limit=20000&since={seen}"));
-    let page: journal::Page = serde_json::from_slice(&page).expect("the journal is JSON");
-    *seen = page.next;
-    let took = page.requests.iter().filter_map(|request| {
-        let first = request.tokens_ns.first()?;
-        Some(Duration::from_nanos(first.saturating_sub(request.received_ns)).as_secs_f64())
-    });
-    let mut took: Vec<_> = took.collect();
-    took.sort_unstable_by(f64::total_cmp);
-    percentile(&took, 99).expect("there was a burst")
+/// What the simulator knows of a burst that has just ended.
+#[derive(Debug)]
+struct Truth {
+    /// p99 of the time to first token, in seconds.
+    p99: f64,
+    /// From its first request to its last first token.
+    took: Duration,
+    next_starts_in: Duration,
+    /// Up to where the journal has been read.
+    seen: u64,
+}
+
+impl Truth {
+    fn of_the_last_burst(simulator: SocketAddr, seen: u64) -> Self {
+        let page = answer(simulator, &format!("/sim/requests?limit=20000&since={seen}"));
+        let page: journal::Page = serde_json::from_slice(&page).expect("the journal is JSON");
+        let first_tokens = page
+            .requests
+            .iter()
+            .filter_map(|request| Some((request.received_ns, *request.tokens_ns.first()?)));
+        let first_tokens: Vec<_> = first_tokens.collect();
+        let start = first_tokens.iter().map(|(received, _)| *received).min();
+        let end = first_tokens.iter().map(|(_, token)| *token).max();
+        let (start, end) = start.zip(end).expect("there was a burst");
+        let after = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
+        let mut took: Vec<_> = first_tokens
+            .iter()
+            .map(|(received, token)| after(*received, *token).as_secs_f64())
+            .collect();
+        took.sort_unstable_by(f64::total_cmp);
+        Self {
+            p99: percentile(&took, 99).expect("there was a burst"),
+            took: after(start, end),
+            next_starts_in: EVERY.saturating_sub(after(start, page.now_ns)),
+            seen: page.next,
+        }
+    }
 }
