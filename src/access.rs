@@ -43,8 +43,7 @@ pub struct Setup {
     pub user_agent: String,
     pub gate: Gate,
     pub identity: Headers,
-    /// Where responses are recorded: room for their bytes. What is recorded is masked by the secrets of the plan: nothing is
-    /// read again.
+    /// Where responses are recorded: room for their bytes.
     pub recording: Option<Room>,
     /// The runtime whose threads may block.
     pub blocking: Handle,
@@ -117,19 +116,11 @@ impl Access {
     /// Reads files again that hold secrets, and gets a token where one is needed.
     pub async fn renew(&self) -> Renewal {
         let before = self.now().target;
-        let is_fixed = self.setup.recording.is_some() || !before.has_files();
-        if is_fixed && before.oauth2.is_none() {
+        if !before.has_files() && before.oauth2.is_none() {
             return Renewal::default();
         }
         let mut grant = self.grant.lock().await;
-        let Reread { changed, problems } = if is_fixed {
-            Reread {
-                changed: None,
-                problems: Vec::new(),
-            }
-        } else {
-            self.reread(&before).await
-        };
+        let Reread { changed, problems } = self.reread(&before).await;
         let mut renewal = Renewal {
             problems,
             ..Renewal::default()

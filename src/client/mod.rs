@@ -50,6 +50,7 @@ use crate::{
     gate::Turn,
     identity::{self, RequestId},
     response::Head,
+    tape::Hidden,
     units::Name,
 };
 
@@ -64,6 +65,7 @@ pub struct Client {
     tokenize: Option<Url>,
     headers: HeaderMap,
     redaction: Redaction,
+    secrets: Hidden,
     far: Arc<AtomicBool>,
 }
 
@@ -103,6 +105,7 @@ impl Client {
             url,
             tokenize,
             headers: headers(target, dialect, user_agent)?,
+            secrets: Hidden(secret_forms(target).into()),
             redaction: Redaction(secret_forms(target)),
             far: Arc::default(),
         })
@@ -165,6 +168,11 @@ impl Client {
     /// Whether the server may be asked how many tokens a prompt has.
     pub fn may_count(&self) -> bool {
         self.tokenize.is_some()
+    }
+
+    /// What it sends that nobody may see.
+    pub fn secrets(&self) -> Hidden {
+        self.secrets.clone()
     }
 
     /// Takes secrets out of text that an endpoint sent.
@@ -281,7 +289,7 @@ fn sensitive(text: &str, name: &str) -> Result<HeaderValue, ClientError> {
 }
 
 /// What must not be shown, in every form in which an endpoint may send it back.
-pub fn secret_forms(target: &Target) -> Vec<String> {
+fn secret_forms(target: &Target) -> Vec<String> {
     let login = target.reach.proxy.iter().filter_map(|proxy| proxy.login.as_ref());
     // A proxy, or who gives tokens, that repeats what it was sent repeats these.
     let logins = login.map(|login| format!("{}:{}", login.username, login.password.expose()));
