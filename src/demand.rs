@@ -154,7 +154,7 @@ impl Demand {
         let found = of_probe
             .iter()
             .find(|runner| runner.target.name.as_str() == wish.target);
-        found.map(|runner| Arc::clone(runner)).ok_or_else(|| {
+        found.copied().cloned().ok_or_else(|| {
             let names = of_probe.iter().map(|runner| runner.target.name.as_str());
             Unfit::Target(wish.probe.clone(), wish.target.clone(), listed(names))
         })
