@@ -251,15 +251,15 @@ mod tests {
     async fn a_token_is_got_before_it_ends_and_not_at_once_again() {
         let mut grant = Grant::default();
         assert!(grant.is_due(false) && !grant.holds());
-        grant.gives(Duration::from_secs(600));
+        grant.gives(Duration::from_mins(10));
         assert!(!grant.is_due(false) && grant.holds());
         tokio::time::advance(Duration::from_secs(541)).await;
         assert!(grant.is_due(false) && grant.holds());
         grant.not_before = Some(Instant::now() + AGAIN);
         assert!(!grant.is_due(false) && grant.holds());
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         assert!(grant.is_due(false) && !grant.holds());
-        grant.gives(Duration::from_secs(600));
+        grant.gives(Duration::from_mins(10));
         assert!(!grant.is_due(true) && !grant.holds());
         tokio::time::advance(AGAIN).await;
         assert!(grant.is_due(false));

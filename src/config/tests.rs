@@ -738,6 +738,20 @@ fn mistakes_with_secrets() {
                 target("headers: { X-Team: { vlaue: x, value: hunter2 } } # hunter2"),
             ),
             (
+                "secrets in the clear",
+                BASE.replace("localhost:11434", "llm.example.com")
+                    .replace("    api", "    authorization: { credentials_env: PATH }\n    api"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_with_tokens() {
+    golden(
+        "tokens",
+        &[
+            (
                 "client secret in the file",
                 target(
                     "oauth2: { client_id: probe, client_secret: hunter2, token_url: 'https://login/token' }",
@@ -755,11 +769,6 @@ fn mistakes_with_secrets() {
                 target(
                     "authorization: { credentials_env: PATH }\noauth2: { client_id: probe, client_secret_env: PATH, token_url: 'http://login.example.com/token' }",
                 ),
-            ),
-            (
-                "secrets in the clear",
-                BASE.replace("localhost:11434", "llm.example.com")
-                    .replace("    api", "    authorization: { credentials_env: PATH }\n    api"),
             ),
         ],
     );

@@ -115,7 +115,7 @@ impl Family {
     }
 
     /// Whether it is said of series, or of what was seen of a target.
-    pub(super) fn is_of_a_burst(self: &&'static Self) -> bool {
+    pub(super) fn is_of_a_burst(&self) -> bool {
         matches!(self.scope, Scope::Series(_) | Scope::Target | Scope::Certificate)
     }
 

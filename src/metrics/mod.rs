@@ -81,9 +81,10 @@ impl Metrics {
 
     /// Metrics of their own, for the answer to somebody who asks for a burst: what is said of series and targets, in the
     /// same labels and buckets, and what came of it.
+    #[must_use]
     pub fn of_an_answer(&self) -> Self {
         let is_exposed = |family: &&Family| self.0.families.iter().any(|known| known.name == family.name);
-        let of_the_burst = table().filter(Family::is_of_a_burst).filter(is_exposed);
+        let of_the_burst = table().filter(|family| family.is_of_a_burst()).filter(is_exposed);
         let mut families: Vec<_> = of_the_burst.chain(table::of_an_answer()).collect();
         families.sort_unstable_by_key(|family| family.name);
         Self(Arc::new(Parts {

@@ -15,6 +15,7 @@ impl Runner {
     /// A runner of one round beside this one's, which is over at `deadline`. What happens is told of `steps`, which are
     /// those of this one with metrics of their own. Turn, places, budgets and guards are the same, and it ends with this
     /// one.
+    #[must_use]
     pub fn beside(
         &self,
         steps: Vec<Arc<Watched>>,

@@ -5,14 +5,16 @@ use super::{
     secrets::{Source, one_source},
     targets::is_near,
 };
-use crate::config::{
-    plan::OAuth2,
-    raw::{items, reading::At},
-};
+use crate::config::{plan::OAuth2, raw::items};
 
 /// `None` when a token cannot be asked for; its problems are reported. `of` is what messages call the target.
-pub(super) fn oauth2(given: &At<items::OAuth2>, of: &str, context: &Context<'_>) -> Option<OAuth2> {
+pub(super) fn oauth2(target: &items::Target, of: &str, context: &Context<'_>) -> Option<OAuth2> {
+    let given = target.oauth2.given()?;
     let (item, report) = (&given.value, context.report);
+    if !target.authorization.is_absent() {
+        let what = format!("{of} has both `authorization` and `oauth2`");
+        report.problem(given.key, what, "remove one");
+    }
     let id = "add it, as who gives the tokens knows the exporter";
     require(&item.client_id, given, "client_id", id, report);
     let like = "https://login.example.com/oauth2/token";

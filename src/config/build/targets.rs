@@ -81,14 +81,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         .authorization
         .given()
         .and_then(|given| secrets::authorization(given, context));
-    let oauth2 = item
-        .oauth2
-        .given()
-        .and_then(|given| oauth2::oauth2(given, of, context));
-    if let (Some(given), false) = (item.oauth2.given(), item.authorization.is_absent()) {
-        let what = format!("{of} has both `authorization` and `oauth2`");
-        report.problem(given.key, what, "remove one");
-    }
+    let oauth2 = oauth2::oauth2(item, of, context);
     let credentials = (item.authorization.given().map(|given| given.key))
         .or_else(|| item.oauth2.given().map(|given| given.key));
     if let (Some(url), Some(key)) = (&url, credentials)
