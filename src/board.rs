@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
+use tokio::{
+    sync::{Mutex as AsyncMutex, mpsc::UnboundedReceiver},
+    time::Instant,
+};
 
 use crate::{
     capacity::Capacity,
@@ -103,8 +106,10 @@ impl Board {
         self.lock().rows.clone()
     }
 
-    /// Keeps the books until nobody sends events any more.
-    pub async fn keep(self, mut events: UnboundedReceiver<Event>) {
+    /// Keeps the books until nobody sends events any more. Where an event makes it die, it can be called again and goes on
+    /// with the next one.
+    pub async fn keep(self, events: Arc<AsyncMutex<UnboundedReceiver<Event>>>) {
+        let mut events = events.lock().await;
         while let Some(event) = events.recv().await {
             self.record(&event);
         }
@@ -142,6 +147,7 @@ pub fn count(event: &Event) {
         What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),
         What::Spent(judged) => metrics.spent(judged),
         What::Stretched(stretch) => metrics.stretched(*stretch),
+        What::Restarted => {}
     }
     log(event);
 }
@@ -160,7 +166,8 @@ pub fn log(Event { watched, what }: &Event) {
         | What::Tries(_)
         | What::RequestsSkipped(..)
         | What::Spent(_)
-        | What::Stretched(_) => {}
+        | What::Stretched(_)
+        | What::Restarted => {}
     }
 }
 
@@ -229,6 +236,7 @@ impl Row {
                 self.held_back = Some(*skip);
             }
             What::Stretched(stretch) => self.stretch = *stretch,
+            What::Restarted => self.state = State::Waiting,
         }
     }
 }

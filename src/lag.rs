@@ -8,7 +8,10 @@ use std::{
     collections::VecDeque,
     io,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,9 @@ const BEAT: Duration = Duration::from_millis(10);
 /// Lateness that is not worth remembering; every stamp counts as uncertain by this much.
 const FLOOR: Duration = Duration::from_micros(250);
 
+/// Lateness that counts as too little CPU: twice this, at the start and at the first token, is 8 % of a limit of 500 ms.
+const TOO_LATE: Duration = Duration::from_millis(20);
+
 /// How far back spells of lateness are remembered, which is longer than a request may take by default.
 const MEMORY: usize = 1 << 16;
 
@@ -37,7 +43,19 @@ struct Spell {
 
 /// What the heartbeat has seen. Cheap to clone; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Lag(Arc<Mutex<Seen>>);
+pub struct Lag {
+    seen: Arc<Mutex<Seen>>,
+    pulse: Arc<Pulse>,
+}
+
+/// What others look at, without making the heartbeat wait for them.
+#[derive(Debug, Default)]
+struct Pulse {
+    /// None yet, or no longer: 0.
+    beats: AtomicU64,
+    /// In all, in microseconds.
+    late: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -50,8 +68,15 @@ impl Lag {
     /// Beats for ever, on the runtime that it is to watch. `on_beat` is given the lateness of each beat.
     ///
     /// # Errors
-    /// When the kernel gives no timer.
-    pub async fn watch(self, mut on_beat: impl FnMut(Seconds)) -> io::Result<()> {
+    /// When the kernel gives no timer. Then there is no heartbeat.
+    pub async fn watch(self, on_beat: impl FnMut(Seconds)) -> io::Result<()> {
+        let ended = self.beat(on_beat).await;
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).next = None;
+        self.pulse.beats.store(0, Ordering::Relaxed);
+        ended
+    }
+
+    async fn beat(&self, mut on_beat: impl FnMut(Seconds)) -> io::Result<()> {
         let (timer, begun) = interval_timer()?;
         let mut next = begun + BEAT;
         loop {
@@ -77,12 +102,19 @@ impl Lag {
     }
 
     fn expect(&self, next: Instant) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next = Some(next);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).next = Some(next);
     }
 
-    fn ran(&self, due: Instant, ran: Instant) {
-        if ran.saturating_duration_since(due) > FLOOR {
-            let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The beat that was due at `due` ran.
+    pub(crate) fn ran(&self, due: Instant, ran: Instant) {
+        let late = ran.saturating_duration_since(due);
+        self.pulse.beats.fetch_add(1, Ordering::Relaxed);
+        if late > TOO_LATE {
+            let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+            self.pulse.late.fetch_add(micros, Ordering::Relaxed);
+        }
+        if late > FLOOR {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             if seen.spells.len() == MEMORY {
                 seen.spells.pop_front();
             }
@@ -90,10 +122,15 @@ impl Lag {
         }
     }
 
-    /// By how much the next beat is late already; zero while there is no heartbeat.
-    pub fn overdue(&self, now: Instant) -> Duration {
-        let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).next;
-        next.map_or(Duration::ZERO, |due| now.saturating_duration_since(due))
+    /// Beats so far; `None` while there is no heartbeat.
+    pub fn beats(&self) -> Option<u64> {
+        let beats = self.pulse.beats.load(Ordering::Relaxed);
+        (beats > 0).then_some(beats)
+    }
+
+    /// For how long in all the heartbeat was too late.
+    pub fn late(&self) -> Duration {
+        Duration::from_micros(self.pulse.late.load(Ordering::Relaxed))
     }
 
     /// By how much our own lag may have lengthened each measurement of a request that ended just now.
@@ -102,7 +139,7 @@ impl Lag {
             return ErrorBounds::default();
         };
         let now = Instant::now();
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let at = |instant: Option<Instant>| instant.map_or(Seconds::ZERO, |at| seen.late(at, at, now));
         let [start, connected, first] =
             [Some(start), timeline.connected.or(Some(start)), timeline.first].map(at);

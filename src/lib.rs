@@ -41,7 +41,8 @@
 //! record. A [`recording`] is written of it, and replayed: from [`reading`] on it goes the same way again.
 //!
 //! [`sim`] is an inference server that is not there: it batches, queues and answers like one, and knows what
-//! it really sent, so that tests compare what was measured with what was true.
+//! it really sent, so that tests compare what was measured with what was true, and users find out how exact their
+//! machine is ([`accuracy`]).
 //!
 //! # What holds throughout
 //!
@@ -50,12 +51,15 @@
 //! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
 //!   `budget`, `backoff`, `busy`, `diagnose`, `capacity`, `baseline`, `calibration` and the engine of `sim` hold no clock and do no I/O: instants
 //!   are passed in.
-//! - Measuring has a [`runtime`] of its own.
+//! - Measuring has a [`runtime`] of its own. Whether that makes progress and gets its CPU is looked after ([`health`]), and
+//!   told to whoever may start the process anew ([`systemd`]).
+//! - A panic ends the task that it happens in, which is begun anew ([`restart`]); no other learns of it.
 //! - Measured time is monotonic; wall time comes from [`clock`] and is only shown.
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
 //! - A percentile is that of [`quantile`], and what is drawn comes from a distribution of [`random`].
 
 pub mod access;
+pub mod accuracy;
 pub mod answer;
 pub mod backoff;
 pub mod baseline;
@@ -77,6 +81,7 @@ pub mod dialect;
 pub mod expect;
 pub mod framing;
 pub mod gate;
+pub mod health;
 pub mod identity;
 pub mod lag;
 pub mod lasting;
@@ -96,6 +101,7 @@ pub mod reload;
 pub mod report;
 pub mod request;
 pub mod response;
+pub mod restart;
 pub mod retry_after;
 pub mod rhythm;
 pub mod runner;
@@ -106,6 +112,7 @@ pub mod slo;
 pub mod state;
 pub mod summary;
 pub mod supervisor;
+pub mod systemd;
 pub mod tape;
 pub mod timeline;
 pub mod timetable;

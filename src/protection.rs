@@ -4,6 +4,8 @@
 mod brake;
 mod guard;
 mod guarded;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +20,7 @@ use tokio::{runtime::Handle, time::Instant};
 pub use self::{
     brake::Brake,
     guard::Guard,
-    guarded::{Guarded, Spending},
+    guarded::{Guarded, Spending, Trial},
 };
 use crate::{
     budget::{Account, Amounts, Budget, Used},

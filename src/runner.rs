@@ -30,7 +30,6 @@ pub use self::sizing::{Sizing, Tried};
 use self::waits::Waits;
 use crate::{
     access::Access,
-    backoff::Admission,
     baseline::Baselines,
     burst::Burst,
     calibration::Fit,
@@ -91,6 +90,8 @@ pub enum What {
     Spent(Box<Judged>),
     /// By how much budgets stretch the interval, at least 1.
     Stretched(f64),
+    /// The task that fires the bursts died, and begins anew.
+    Restarted,
 }
 
 /// One probe at one target.
@@ -167,12 +168,12 @@ impl Runner {
             return self.skip_round(skip, 1);
         }
         match self.guarded.admit(&self.blocking).await {
-            Ok(Admission::Trial) => {
-                if let Err(skip) = self.trial(due, waits, cancel).await {
+            Ok(Some(trial)) => {
+                if let Err(skip) = self.trial(trial, due, waits, cancel).await {
                     return self.skip_round(skip, 1);
                 }
             }
-            Ok(_) => {}
+            Ok(None) => {}
             Err(skip) => return self.skip_round(skip, 1),
         }
         // Bursts that are due meanwhile are late by our own doing.
@@ -411,7 +412,7 @@ impl Runner {
         self.tell_all(|| What::Skipped(skip, bursts));
     }
 
-    fn tell_all(&self, what: impl Fn() -> What) {
+    pub fn tell_all(&self, what: impl Fn() -> What) {
         for step in &self.steps {
             self.tell(step, what());
         }

@@ -2,6 +2,8 @@
 
 mod places;
 mod running;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -161,7 +163,7 @@ impl Supervisor {
     /// is the runtime that measures.
     pub fn arm(&mut self, measure: &Handle, at_once: bool) {
         for running in &mut self.running {
-            running.arm(&self.tasks, measure, at_once);
+            running.arm(&self.tasks, measure, &self.shared.metrics, at_once);
         }
         self.armed = Some(measure.clone());
     }
@@ -183,7 +185,7 @@ impl Supervisor {
         changes.added -= changes.changed;
         if let Some(measure) = &self.armed {
             for running in &mut self.running {
-                running.arm(&self.tasks, measure, false);
+                running.arm(&self.tasks, measure, &self.shared.metrics, false);
             }
         }
         Ok(changes)

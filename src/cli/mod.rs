@@ -1,5 +1,6 @@
 //! The command line, as Prometheus exporters have it.
 
+mod calibrate;
 mod check;
 mod demo;
 mod descriptors;
@@ -93,6 +94,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Run the probes once, now, and print a table per burst.
     Once(once::OnceArgs),
+    /// Find out how many concurrent requests this machine can be trusted to measure; takes 20 s.
+    Calibrate(calibrate::CalibrateArgs),
     /// Run a simulated inference server.
     Simulate(Box<sim::SimulateArgs>),
     /// Show what the exporter does: three probes at three simulated servers.
@@ -224,6 +227,7 @@ impl Cli {
             Command::Serve(args) => args.run(runtimes),
             Command::Check(args) => args.run(runtimes),
             Command::Once(args) => args.run(runtimes),
+            Command::Calibrate(args) => args.run(runtimes),
             Command::Simulate(args) => {
                 let _runtime = runtimes.service.enter();
                 runtimes

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Goodput below the objective.
-const BELOW_OBJECTIVE: u8 = 3;
+pub(super) const BELOW_OBJECTIVE: u8 = 3;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -109,10 +109,10 @@ pub(super) struct OnceArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table per burst, or search.
+pub(super) enum Output {
+    /// For people.
     Table,
-    /// One JSON array with an object per burst, or search; durations in seconds.
+    /// For scripts; durations in seconds.
     Json,
 }
 
@@ -165,6 +165,9 @@ impl OnceArgs {
         shared.recording = self.record.as_ref().map(|_| Room::default());
         let (lag, metrics) = (shared.lag.clone(), shared.metrics.clone());
         let supervisor = Supervisor::new(&plan, shared)?;
+        runtimes
+            .measure_first(plan.global().realtime, |_| ())
+            .map_err(CliError::usage)?;
         let create = |path| Recorder::create(path, Instant::now());
         let recorder = self.record.as_deref().map(create).transpose();
         let recorder = recorder.map_err(CliError::usage)?;
@@ -277,7 +280,8 @@ async fn collect(
             | What::Stretched(_)
             | What::Armed
             | What::Disarmed(_)
-            | What::NextDue(..) => {}
+            | What::NextDue(..)
+            | What::Restarted => {}
         }
     }
     progress.finish_and_clear();

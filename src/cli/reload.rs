@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::unix_now,
-    config::plan::{Exposition, Plan},
+    config::plan::{Exposition, Plan, Realtime},
     reload::{Answer, Order},
     rhythm::Replica,
     runner::Watched,
@@ -36,8 +36,9 @@ pub(super) struct Source {
     pub(super) replica: Replica,
     /// The labels of every series, which hold until the end of the process.
     pub(super) labels: Vec<String>,
-    /// So does this.
+    /// So do these.
     pub(super) exposition: Exposition,
+    pub(super) realtime: Realtime,
 }
 
 impl Source {
@@ -52,6 +53,11 @@ impl Source {
         if plan.global().exposition != self.exposition {
             return Err(CliError::usage(anyhow!(
                 "`metrics` has changed, which the histograms that are counted cannot follow; restart the exporter"
+            )));
+        }
+        if plan.global().realtime != self.realtime {
+            return Err(CliError::usage(anyhow!(
+                "`measure` has changed, which the threads that measure cannot follow; restart the exporter"
             )));
         }
         fits(&plan, self.replica)?;

@@ -162,6 +162,8 @@ mod tests {
                 "LLMProbeBackingOff",
                 "LLMProbeBudgetExhausted",
                 "LLMProbeStarved",
+                "LLMProbeExporterDown",
+                "LLMProbeRestarts",
             ];
             let shortest = windows(expr).min().filter(|_| !asks_for_one.contains(&name));
             found.extend(shortest.map(|shortest| (name, shortest)));

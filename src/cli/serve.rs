@@ -4,6 +4,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,7 +14,7 @@ use tokio::{
     net::TcpListener,
     runtime::Handle,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Mutex, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -32,15 +33,18 @@ use crate::{
     clock::unix_now,
     config::plan::Plan,
     demand::Demand,
+    health::Health,
     lag::Lag,
     metrics::Metrics,
     pause::PauseSwitch,
     protection::Protection,
     reload::{Order, Reloader},
+    restart,
     rhythm::Replica,
     runtime::Runtimes,
     state::{State, Storage},
     supervisor::{Shared, Supervisor},
+    systemd,
     web::{self, App, Life, Probing, Switch},
 };
 
@@ -146,6 +150,10 @@ impl ServeArgs {
         exporter.probing = self.probing.offset()?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
         self.limit.check(exporter.metrics.samples())?;
+        let metrics = exporter.metrics.clone();
+        runtimes
+            .measure_first(plan.global().realtime, move |in_force| metrics.realtime(in_force))
+            .map_err(CliError::usage)?;
         match &self.storage {
             Some(directory) => exporter.keep_in(directory)?,
             None if plan.has_budgets() => tracing::warn!("{NOT_KEPT}"),
@@ -156,6 +164,7 @@ impl ServeArgs {
             replica,
             labels: plan.global().labels.clone(),
             exposition: plan.global().exposition.clone(),
+            realtime: plan.global().realtime,
             config: self.config,
             limit: self.limit,
         };
@@ -231,7 +240,9 @@ impl Exporter {
         metrics.config_loaded(unix_now());
         let board = Board::default();
         board.follow(&supervisor);
-        let books = runtimes.service.spawn(board.clone().keep(told));
+        let (kept, told) = (board.clone(), Arc::new(Mutex::new(told)));
+        let keep = move || kept.clone().keep(Arc::clone(&told));
+        let books = restart::spawn(runtimes.service.handle(), "books", &metrics, keep);
         Ok(Self {
             supervisor,
             metrics,
@@ -274,10 +285,11 @@ impl Exporter {
         let stop = shutdown_signal()?;
         let (scraped, mut first_scrape) = watch::channel(false);
         let (life, life_seen) = watch::channel(Life::Starting);
+        let health = Health::new(self.lag.clone());
         let app = App::new(
             self.metrics.clone(),
             self.board.clone(),
-            self.lag.clone(),
+            health.clone(),
             life_seen,
             scraped,
             Switch {
@@ -297,24 +309,45 @@ impl Exporter {
             web.spawn(web::serve(listener, router.clone(), web_stop.clone()));
         }
         web.close();
-        let beating = measure.spawn(watch_lag(self.lag.clone(), self.metrics.clone()));
+        let (service, metrics) = (&Handle::current(), &self.metrics);
+        let beat = {
+            let (lag, metrics) = (self.lag.clone(), metrics.clone());
+            move || watch_lag(lag.clone(), metrics.clone())
+        };
+        let beating = restart::spawn(measure, "heartbeat", metrics, beat);
+        let look = move || health.clone().keep_looking();
+        let watching = restart::spawn(service, "health", metrics, look);
         let drained = CancellationToken::new();
         let keeping = self.storage.take().map(|(storage, state)| {
-            tokio::spawn(keep(
-                storage,
-                state,
-                self.supervisor.protection(),
-                self.baselines.clone(),
-                self.calibrations.clone(),
-                drained.clone(),
-            ))
+            let (protection, drained) = (self.supervisor.protection(), drained.clone());
+            let (baselines, calibrations) = (self.baselines.clone(), self.calibrations.clone());
+            let keep = move || {
+                keep(
+                    storage.clone(),
+                    state.clone(),
+                    protection.clone(),
+                    baselines.clone(),
+                    calibrations.clone(),
+                    drained.clone(),
+                )
+            };
+            restart::spawn(service, "state", metrics, keep)
         });
 
         // Nothing is sent before it is known whether it may be.
         self.pause.look(&Handle::current()).await;
-        let looking = tokio::spawn(self.pause.clone().keep_looking(Handle::current()));
-        let telling = tokio::spawn(tell_of_pauses(self.pause.clone(), self.metrics.clone()));
+        let looking = {
+            let (pause, handle) = (self.pause.clone(), service.clone());
+            let look = move || pause.clone().keep_looking(handle.clone());
+            restart::spawn(service, "kill switch", metrics, look)
+        };
+        let telling = {
+            let (pause, told) = (self.pause.clone(), metrics.clone());
+            let tell = move || tell_of_pauses(pause.clone(), told.clone());
+            restart::spawn(service, "kill switch told", metrics, tell)
+        };
 
+        systemd::ready("waiting for the first scrape".to_owned()).await;
         let (mut source, mut orders) = self.follows.take().unzip();
         let scraped = first_scrape.wait_for(|&scraped| scraped);
         let may_begin = async {
@@ -331,13 +364,16 @@ impl Exporter {
                 () = stop.cancelled() => break,
                 () = &mut may_begin, if !armed => {
                     armed = true;
-                    life.send_replace(Life::Armed);
                     self.supervisor.arm(measure, arming == Arming::Now);
+                    life.send_replace(Life::Armed);
                     tracing::info!(series = self.supervisor.watched().count(), "schedule armed");
+                    systemd::status(self.probing()).await;
                 }
                 order = next(&mut orders) => {
                     if let Some(source) = &mut source {
+                        systemd::reloading().await;
                         self.reload(order, source).await;
+                        systemd::ready(self.probing()).await;
                     }
                 }
             }
@@ -345,6 +381,7 @@ impl Exporter {
         drop(orders);
         life.send_replace(Life::Draining);
         tracing::info!(grace_seconds = GRACE.as_secs(), "draining");
+        systemd::stopping().await;
         self.supervisor.drain(GRACE).await;
         drained.cancel();
         if let Some(keeping) = keeping {
@@ -361,13 +398,20 @@ impl Exporter {
         if let Err(error) = self.books.await {
             tracing::error!(%error, "the last bursts are not in the books");
         }
-        for task in [beating, looking, telling] {
+        for task in [beating, watching, looking, telling] {
             task.abort();
         }
         web_stop.cancel();
         web.wait().await;
         tracing::info!("drained");
         Ok(())
+    }
+}
+
+impl Exporter {
+    /// What it does once the schedule is armed, in words.
+    fn probing(&self) -> String {
+        format!("probing {} series", self.supervisor.watched().count())
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts 
     let context = Context {
         report,
         base_dir,
-        global: global(&file.global, &file.metrics, report),
+        global: global(file, report),
         knows_labels: labels_are_known(&file.global),
         tokenizers: RefCell::default(),
     };
@@ -167,9 +167,10 @@ fn require<T>(field: &Field<T>, item: &At<impl Sized>, key: &str, mend: &str, re
     }
 }
 
-fn global(raw: &Field<items::Global>, metrics: &Field<items::Metrics>, report: &Report<'_>) -> Global {
+fn global(file: &File, report: &Report<'_>) -> Global {
     let no_global = items::Global::default();
-    let raw = raw.value().unwrap_or(&no_global);
+    let raw = file.global.value().unwrap_or(&no_global);
+    let measure = file.measure.value();
     let version = env!("CARGO_PKG_VERSION");
     let user_agent = match raw.user_agent.given() {
         Some(given) => {
@@ -192,7 +193,10 @@ fn global(raw: &Field<items::Global>, metrics: &Field<items::Metrics>, report: &
         max_in_flight: raw.max_in_flight.value().map_or(1024, |most| most.get()),
         user_agent,
         identity: identities::headers(&raw.identity, report),
-        exposition: expositions::exposition(metrics, report),
+        exposition: expositions::exposition(&file.metrics, report),
+        realtime: measure
+            .and_then(|measure| measure.realtime.value().copied())
+            .unwrap_or_default(),
     }
 }
 

@@ -7,6 +7,7 @@ mod generation;
 mod lasting;
 mod oauth2;
 mod reach;
+mod realtime;
 mod renewal;
 mod slo;
 
@@ -22,6 +23,7 @@ pub use self::{
     generation::{Generation, Reasoning, Thinking},
     oauth2::OAuth2,
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
+    realtime::Realtime,
     renewal::Reread,
     slo::{Alert, Slo, TtftFrom, Withheld},
 };
@@ -197,6 +199,7 @@ pub struct Global {
     pub user_agent: String,
     pub identity: identity::Headers,
     pub exposition: Exposition,
+    pub realtime: Realtime,
 }
 
 /// Whether requests share connections.

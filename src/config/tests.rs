@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use super::{
     items, load, parse,
     plan::{
-        Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Pem, Plan, Reach, Reasoning,
-        Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
+        Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Pem, Plan, Reach, Realtime,
+        Reasoning, Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
     },
     problem::Severity,
     raw::reading::Item,
@@ -299,6 +299,28 @@ fn metrics() {
             ),
         ],
     );
+}
+
+#[test]
+fn measure() {
+    golden(
+        "measure",
+        &[
+            ("a word that is none", top("measure: { realtime: always }")),
+            ("not a word", top("measure: { realtime: [auto] }")),
+            ("an unknown key", top("measure: { real_time: auto }")),
+            ("not a mapping", top("measure: auto")),
+        ],
+    );
+}
+
+#[test]
+fn threads_go_first_where_they_may_unless_the_file_says_otherwise() {
+    assert_eq!(plan(BASE).global().realtime, Realtime::Auto);
+    for realtime in [Realtime::Auto, Realtime::Off, Realtime::Require] {
+        let given = top(&format!("measure: {{ realtime: {} }}", realtime.as_str()));
+        assert_eq!(plan(&given).global().realtime, realtime);
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ pub(super) struct Exporter {
     pub(super) last_loaded: Option<f64>,
     pub(super) paused_since: Option<f64>,
     pub(super) runtime_lag: Latency,
+    pub(super) task_restarts: u64,
+    pub(super) is_realtime: bool,
 }
 
 impl Exporter {
@@ -25,6 +27,8 @@ impl Exporter {
             last_loaded: None,
             paused_since: None,
             runtime_lag: layouts.latency("llm_probe_exporter_runtime_lag_seconds"),
+            task_restarts: 0,
+            is_realtime: false,
         }
     }
 }

@@ -138,6 +138,16 @@ impl Metrics {
         lock(&self.0.directory.exporter).runtime_lag.observe(lag);
     }
 
+    /// A task died and begins anew.
+    pub fn task_restarted(&self) {
+        lock(&self.0.directory.exporter).task_restarts += 1;
+    }
+
+    /// Whether the threads that measure go before all others of the machine.
+    pub fn realtime(&self, in_force: bool) {
+        lock(&self.0.directory.exporter).is_realtime = in_force;
+    }
+
     /// How many samples a scrape stores, without native histograms.
     pub fn samples(&self) -> usize {
         let collected = self.collected();

@@ -242,6 +242,8 @@ fn exercise(metrics: &Metrics, series: &Series) -> SeriesMetrics {
     metrics.config_loaded(NOON - 61.0);
     metrics.paused(Some(NOON - 5.0));
     metrics.runtime_lag(Seconds::new(0.0007));
+    metrics.task_restarted();
+    metrics.realtime(true);
     handle
 }
 

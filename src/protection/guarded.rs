@@ -43,20 +43,22 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// Whether the round that is due may begin, as far as the endpoint is concerned: [`Admission::Trial`] if one
-    /// request comes first, see [`Self::trial_ended`].
-    pub async fn admit(&self, blocking: &Handle) -> Result<Admission, Skip> {
+    /// Whether the round that is due may begin, as far as the endpoint is concerned; a [`Trial`] if one request comes
+    /// first.
+    pub async fn admit(&self, blocking: &Handle) -> Result<Option<Trial<'_>>, Skip> {
         let admission = lock(&self.guard.circuit).admit(Instant::now());
-        if admission == Admission::Withhold {
-            return Err(Skip::Backoff);
-        }
+        let trial = match admission {
+            Admission::Go => None,
+            Admission::Trial => Some(Trial {
+                guard: &self.guard,
+                is_over: false,
+            }),
+            Admission::Withhold => return Err(Skip::Backoff),
+        };
         if self.is_busy(blocking).await {
-            if admission == Admission::Trial {
-                self.trial_ended(None);
-            }
             return Err(Skip::ServerBusy);
         }
-        Ok(admission)
+        Ok(trial)
     }
 
     /// Secrets of the target were renewed, or not.
@@ -116,16 +118,6 @@ impl Guarded {
             .iter()
             .map(|purse| lock(&purse.account).stretch(self.id));
         stretches.fold(1.0, f64::max)
-    }
-
-    /// The trial ended so; `None`: it was not made.
-    pub fn trial_ended(&self, judged: Option<&Judged>) {
-        let succeeded = judged.and_then(|judged| takes_requests(judged.record.outcome));
-        let asked = judged.and_then(|judged| judged.record.retry_after);
-        lock(&self.guard.circuit).trial_ended(succeeded, asked, Instant::now());
-        if succeeded == Some(true) {
-            tracing::info!(target = %self.target.name, "the endpoint takes requests again");
-        }
     }
 
     /// A burst ended; whether it opens the circuit.
@@ -215,6 +207,35 @@ impl Guarded {
             input_tokens: input,
             output_tokens: output,
             dollars: self.target.price.map_or(0.0, |price| price.of(input, output)),
+        }
+    }
+}
+
+/// The one request that comes first where an endpoint has shed load. The circuit learns how it ended, also where it was
+/// not made, or its task died.
+#[derive(Debug)]
+pub struct Trial<'a> {
+    guard: &'a Guard,
+    is_over: bool,
+}
+
+impl Trial<'_> {
+    /// It was made, and ended so.
+    pub fn ended(mut self, judged: &Judged) {
+        self.is_over = true;
+        let succeeded = takes_requests(judged.record.outcome);
+        let asked = judged.record.retry_after;
+        lock(&self.guard.circuit).trial_ended(succeeded, asked, Instant::now());
+        if succeeded == Some(true) {
+            tracing::info!(target = %self.guard.target.name, "the endpoint takes requests again");
+        }
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            lock(&self.guard.circuit).trial_ended(None, None, Instant::now());
         }
     }
 }

@@ -6,19 +6,25 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Runner, What, waits::Waits};
-use crate::{backoff::takes_requests, outcome::Skip, protection::Brake, summary::Judged};
+use crate::{
+    backoff::takes_requests,
+    outcome::Skip,
+    protection::{Brake, Trial},
+    summary::Judged,
+};
 
 impl Runner {
     /// One request, after the endpoint shed load: whether it takes requests again, or why there is no round.
     pub(super) async fn trial(
         &self,
+        trial: Trial<'_>,
         due: Instant,
         waits: Option<&Waits>,
         cancel: &CancellationToken,
     ) -> Result<(), Skip> {
-        let tried = self.try_one(due, waits, cancel).await;
-        self.guarded.trial_ended(tried.as_ref().ok());
-        let outcome = tried?.record.outcome;
+        let judged = self.try_one(due, waits, cancel).await?;
+        trial.ended(&judged);
+        let outcome = judged.record.outcome;
         match takes_requests(outcome) {
             Some(true) => Ok(()),
             Some(false) => Err(Skip::Backoff),

@@ -22,7 +22,7 @@ use super::{
     connection::Connection,
     door::Door,
     fault::Faults,
-    journal::Journal,
+    journal::{self, Journal},
     machines::Machines,
     outlet::{Outlet, ResponseHead},
     pace::{Pacer, monotonic},
@@ -112,6 +112,11 @@ impl Server {
         Ok(self.door.address())
     }
 
+    /// What it really does, also while it runs.
+    pub fn truth(&self) -> Truth {
+        Truth(Arc::clone(&self.service))
+    }
+
     /// Serves until `shutdown`, then drops what is left and returns when it is gone.
     pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
         let Self {
@@ -133,6 +138,17 @@ impl Server {
         connections.close();
         connections.wait().await;
         result
+    }
+}
+
+/// What a server of this process really did.
+#[derive(Clone, Debug)]
+pub struct Truth(Arc<Service>);
+
+impl Truth {
+    /// The requests that have ended, as far as they are remembered.
+    pub fn requests(&self) -> Vec<Arc<journal::Record>> {
+        self.0.journal.page(0, usize::MAX).requests
     }
 }
 

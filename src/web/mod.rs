@@ -15,7 +15,7 @@ mod probe;
 mod scrapes;
 mod server;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -25,7 +25,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 use self::scrapes::{Scrapes, Wish};
@@ -33,14 +33,11 @@ pub use self::{probe::Probing, server::serve};
 use crate::{
     board::Board,
     clock::unix_now,
-    lag::Lag,
+    health::{Health, STARVED_IN_WORDS},
     metrics::{Metrics, Wanted},
     pause::PauseSwitch,
     reload::{Answer, Reloader},
 };
-
-/// A runtime that has made no progress for this long only a restart can mend.
-const STUCK: Duration = Duration::from_mins(1);
 
 const NO_LIFECYCLE: &str =
     "pausing and reloading over HTTP is off; start the exporter with --web.enable-lifecycle\n";
@@ -63,7 +60,7 @@ struct Parts {
     metrics: Metrics,
     scrapes: Scrapes,
     board: Board,
-    lag: Lag,
+    health: Health,
     life: watch::Receiver<Life>,
     scraped: watch::Sender<bool>,
     switch: Switch,
@@ -84,7 +81,7 @@ impl App {
     pub fn new(
         metrics: Metrics,
         board: Board,
-        lag: Lag,
+        health: Health,
         life: watch::Receiver<Life>,
         scraped: watch::Sender<bool>,
         switch: Switch,
@@ -93,7 +90,7 @@ impl App {
             scrapes: Scrapes::new(metrics.clone()),
             metrics,
             board,
-            lag,
+            health,
             life,
             scraped,
             switch,
@@ -200,13 +197,13 @@ async fn reload(State(App(app)): State<App>) -> (StatusCode, String) {
 }
 
 async fn healthy(State(App(app)): State<App>) -> (StatusCode, &'static str) {
-    if app.lag.overdue(Instant::now()) < STUCK {
-        (StatusCode::OK, "healthy\n")
-    } else {
+    if app.health.is_stuck() {
         (
             StatusCode::SERVICE_UNAVAILABLE,
             "the measuring runtime has made no progress for a minute\n",
         )
+    } else {
+        (StatusCode::OK, "healthy\n")
     }
 }
 
@@ -228,6 +225,7 @@ async fn status_page(State(App(app)): State<App>) -> Response {
         &app.metrics.guarded(),
         life,
         &app.switch.pause.holds(),
+        app.health.is_starved().then_some(STARVED_IN_WORDS),
         unix_now(),
     )
     .into_string();

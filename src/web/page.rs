@@ -14,7 +14,14 @@ use crate::{
     units::Seconds,
 };
 
-pub(super) fn render(rows: &[Row], protection: &Protection, life: Life, holds: &Holds, now: f64) -> Markup {
+pub(super) fn render(
+    rows: &[Row],
+    protection: &Protection,
+    life: Life,
+    holds: &Holds,
+    warning: Option<&str>,
+    now: f64,
+) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -37,6 +44,9 @@ pub(super) fn render(rows: &[Row], protection: &Protection, life: Life, holds: &
                     }
                 }
                 main id="live" {
+                    @if let Some(warning) = warning {
+                        p class="paused" role="alert" { strong { (warning) } }
+                    }
                     (paused(holds, now))
                     @if life != Life::Armed || !holds.is_any() {
                         p role="status" { (life_in_words(life)) }

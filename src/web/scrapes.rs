@@ -97,20 +97,19 @@ impl Scrapes {
     async fn render(self, wish: Wish) {
         let place = Arc::clone(&self.room).acquire_owned().await;
         let metrics = self.metrics.clone();
-        let (hand_over, handed_over) = oneshot::channel();
         // Rendering is long: it may not hold up the other tasks of this runtime. A thread of its own, because one that
-        // has stepped back cannot step forward again, and names are resolved on those of the runtime.
-        let thread = thread::Builder::new().name("render".to_owned());
-        let begun = thread.spawn(move || {
-            let rendered = stepping_back(|| wish.grant(&metrics));
-            // Its receiver waits until the end.
-            hand_over.send(rendered).ok();
-        });
-        let rendered = match begun {
-            // A thread that panicked hands nothing over.
-            Ok(_) => handed_over.await.unwrap_or(Err(io::ErrorKind::Other.into())),
-            Err(error) => Err(error),
-        };
+        // has stepped back cannot step forward again, and names are resolved on those of the runtime. A paused clock
+        // waits for those alone.
+        let rendered = tokio::task::spawn_blocking(move || {
+            thread::scope(|scope| {
+                scope
+                    .spawn(|| stepping_back(|| wish.grant(&metrics)))
+                    .join()
+                    .unwrap_or(Err(io::ErrorKind::Other.into()))
+            })
+        })
+        .await
+        .unwrap_or(Err(io::ErrorKind::Other.into()));
         let waiting = lock(&self.waiting).remove(&wish).unwrap_or_default();
         match (rendered, place) {
             (Ok(bytes), Ok(place)) => {

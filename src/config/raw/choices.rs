@@ -8,8 +8,8 @@ use crate::{
     budget::Per,
     config::{
         plan::{
-            Alert, Connection, Dialect, HttpVersion, Reasoning, TextMode, Thinking, TlsVersion, TtftFrom,
-            Withheld,
+            Alert, Connection, Dialect, HttpVersion, Realtime, Reasoning, TextMode, Thinking, TlsVersion,
+            TtftFrom, Withheld,
         },
         problem::meant_or_any,
         report::Report,
@@ -41,6 +41,11 @@ choice!(Thinking {
 choice!(Connection {
     Self::New.as_str() => Self::New,
     Self::Reuse.as_str() => Self::Reuse,
+});
+choice!(Realtime {
+    Self::Auto.as_str() => Self::Auto,
+    Self::Off.as_str() => Self::Off,
+    Self::Require.as_str() => Self::Require,
 });
 choice!(HttpVersion {
     Self::Http1.as_str() => Self::Http1,

@@ -12,8 +12,8 @@ use crate::{
     budget::Per,
     config::{
         plan::{
-            Alert, Connection, Dialect, HttpVersion, Reasoning, TextMode, Thinking, TlsVersion, TtftFrom,
-            Withheld,
+            Alert, Connection, Dialect, HttpVersion, Realtime, Reasoning, TextMode, Thinking, TlsVersion,
+            TtftFrom, Withheld,
         },
         report::Report,
     },
@@ -35,6 +35,7 @@ item! {
     File {
         global: Global,
         metrics: Metrics,
+        measure: Measure,
         targets: Vec<At<Target>>,
         /// Everything that a probe may have, except what identifies one.
         defaults: Defaults,
@@ -56,6 +57,12 @@ item! {
         native_histograms: bool,
         disable: Vec<At<String>>,
         buckets: Named<Vec<At<Amount>>>,
+    }
+}
+
+item! {
+    Measure {
+        realtime: Realtime,
     }
 }
 
@@ -461,6 +468,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`proxy`", Proxy::KEYS),
     ("`global`", Global::KEYS),
     ("`metrics`", Metrics::KEYS),
+    ("`measure`", Measure::KEYS),
     ("`identity`", Identity::KEYS),
     ("the outermost level", File::KEYS),
     ("a header", Header::KEYS),

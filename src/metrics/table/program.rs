@@ -103,6 +103,22 @@ pub(super) static FAMILIES: &[Family] = &[
         "How late timers of the measuring runtime fired.",
         |of, rows| rows.one(&of.runtime_lag),
     ),
+    exporter(
+        "llm_probe_exporter_realtime",
+        Kind::Gauge,
+        &[],
+        Since::Load,
+        "Whether the threads that measure go before all others of the machine (SCHED_FIFO).",
+        |of, rows| rows.one(f64::from(u8::from(of.is_realtime))),
+    ),
+    exporter(
+        "llm_probe_exporter_task_restarts_total",
+        Kind::Counter,
+        &[],
+        Since::Load,
+        "Tasks of this program that died of a defect and began anew.",
+        |of, rows| rows.one(of.task_restarts),
+    ),
     process(
         "process_cpu_seconds_total",
         Kind::Counter,
