@@ -16,7 +16,7 @@
 //! it is [`busy`]. A running burst is cut short where it does harm. What was used is kept over restarts ([`state`]).
 //!
 //! Each [`request`] takes its turn at the [`gate`], says in its headers who it is ([`identity`]), goes out through
-//! the target's [`client`], and stamps each chunk as it is read. In the [`reading`] of the response the chunk's
+//! the target's [`client`] (as the secrets on file are now, see [`access`]), and stamps each chunk as it is read. In the [`reading`] of the response the chunk's
 //! bytes become frames ([`framing`]), the frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together
 //! with its [`outcome`] and what the server counted ([`usage`]) that is the [`record`] of a request: exactly one,
 //! whatever happened. An endpoint that refuses may say when to come back ([`retry_after`]).
@@ -29,6 +29,8 @@
 //! ([`summary`]), and compared with the lowest step of their round and with what is usual ([`baseline`]) it is said
 //! why they were slow ([`diagnose`]). Where a probe searches for the highest load that meets its objective, what came of
 //! one burst decides on the next ([`capacity`]).
+//!
+//! Somebody may ask for one burst more, and is told of that one alone ([`demand`]).
 //!
 //! Several exporters may share a plan ([`shard`]); targets may be listed elsewhere ([`discovery`]). It may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
 //!
@@ -56,6 +58,7 @@
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
 //! - A percentile is that of [`quantile`], and what is drawn comes from a distribution of [`random`].
 
+pub mod access;
 pub mod accuracy;
 pub mod answer;
 pub mod backoff;
@@ -72,6 +75,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod cron;
+pub mod demand;
 pub mod diagnose;
 pub mod dialect;
 pub mod discovery;

@@ -56,6 +56,7 @@ const ORDER: &[&str] = &[
     "capacity",
     "summary",
     "request",
+    "access",
     "protection",
     "burst",
     "metrics",
@@ -65,6 +66,7 @@ const ORDER: &[&str] = &[
     "supervisor",
     "board",
     "report",
+    "demand",
     "recording",
     "web",
     "sim",
@@ -78,7 +80,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("anyhow", &["main.rs", "cli/"]),
     ("axum", &["web/"]),
     ("bcrypt", &["config/build/web.rs", "web/"]),
-    ("base64", &["client/redaction.rs", "recording/", "web/"]),
+    (
+        "base64",
+        &["client/redaction.rs", "client/oauth2.rs", "recording/", "web/"],
+    ),
     ("clap", &["main.rs", "cli/", "sim/args.rs"]),
     ("clap_complete", &["cli/handout.rs"]),
     ("clap_mangen", &["cli/handout.rs"]),
@@ -110,8 +115,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokenizers", &["tokenizer.rs"]),
     ("tower", &["client/", "web/"]),
     ("tower_http", &["web/"]),
-    ("tracing_logfmt", &["main.rs"]),
-    ("tracing_subscriber", &["main.rs"]),
+    ("tracing_logfmt", &["main.rs", "demand/log.rs"]),
+    ("tracing_subscriber", &["main.rs", "demand/log.rs"]),
     ("x509_cert", &["client/", "web/"]),
 ];
 

@@ -379,8 +379,9 @@ fn real_promtool_tests_every_alert() {
 #[test]
 #[ignore = "needs promtool and amtool: run tests/run.sh"]
 fn real_example_configurations_are_valid() {
-    let both = PROMTOOLS
-        .map(|promtool| ["prometheus.yml", "demo.yml", "remote-write.yml"].map(|file| (promtool, file)));
+    let both = PROMTOOLS.map(|promtool| {
+        ["prometheus.yml", "demo.yml", "remote-write.yml", "on-demand.yml"].map(|file| (promtool, file))
+    });
     let native = ("LLM_PROBE_TEST_PROMTOOL3", "native-histograms.yml");
     for (promtool, file) in both.concat().into_iter().chain([native]) {
         let mut check = Command::new(component(promtool));

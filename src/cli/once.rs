@@ -284,6 +284,7 @@ async fn collect(
                 }
             }
             What::RequestsSkipped(..)
+            | What::Spent(_)
             | What::Stretched(_)
             | What::Armed
             | What::Disarmed(_)

@@ -20,7 +20,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CliError, ConfigArgs, LimitArgs, descriptors, reload::Source, shard::ShardArgs, warn_of, web::WebArgs,
+    CliError, ConfigArgs, LimitArgs, descriptors, probing::ProbeArgs, reload::Source, shard::ShardArgs,
+    warn_of, web::WebArgs,
 };
 use crate::{
     baseline::Baselines,
@@ -28,6 +29,7 @@ use crate::{
     calibration::Calibrations,
     clock::unix_now,
     config::plan::Plan,
+    demand::Demand,
     discovery::{Discovery, Known},
     health::Health,
     lag::Lag,
@@ -41,7 +43,7 @@ use crate::{
     state::{State, Storage},
     supervisor::{Shared, Supervisor},
     systemd,
-    web::{self, App, Door, Life, Listener, Switch},
+    web::{self, App, Door, Life, Listener, Probing, Switch},
 };
 
 /// How long the first scrape is waited for before the first burst.
@@ -83,6 +85,9 @@ pub(super) struct ServeArgs {
     /// Read the configuration again whenever its file changes, also when Kubernetes mounts it anew.
     #[arg(long = "config.watch")]
     watch_config: bool,
+
+    #[command(flatten)]
+    probing: ProbeArgs,
 
     /// The kill switch: while this file exists, nothing is sent.
     #[arg(long = "pause.file", value_name = "PATH", env = "LLM_PROBE_PAUSE_FILE")]
@@ -155,6 +160,7 @@ impl ServeArgs {
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
+        exporter.probing = self.probing.offset()?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
         exporter.metrics.sharded(shard);
         self.limit.check(exporter.metrics.samples())?;
@@ -234,6 +240,8 @@ pub(super) struct Exporter {
     pause: PauseSwitch,
     /// Where reloads are asked for over HTTP, if it may be paused and reloaded so.
     lifecycle: Option<Reloader>,
+    /// If bursts may be asked for over HTTP: how much earlier than the scraper's patience ends they do.
+    probing: Option<Duration>,
     /// What is read again when somebody asks for it.
     follows: Option<(Source, mpsc::Receiver<Order>)>,
     /// Ends when all that was told is in the books.
@@ -272,6 +280,7 @@ impl Exporter {
             lag,
             pause,
             lifecycle: None,
+            probing: None,
             follows: None,
             books,
             storage: None,
@@ -315,6 +324,10 @@ impl Exporter {
             Switch {
                 pause: self.pause.clone(),
                 lifecycle: self.lifecycle.clone(),
+                probing: self.probing.map(|offset| Probing {
+                    demand: Demand::new(&self.supervisor, &self.metrics, measure),
+                    offset,
+                }),
             },
         );
         for listener in &listeners {

@@ -10,6 +10,7 @@ mod generations;
 mod identities;
 mod labels;
 mod loads;
+mod oauth2;
 mod pairs;
 mod probes;
 mod prompts;

@@ -6,8 +6,10 @@ mod exposition;
 mod generation;
 mod lasting;
 mod listing;
+mod oauth2;
 mod reach;
 mod realtime;
+mod renewal;
 mod sharding;
 mod slo;
 
@@ -22,8 +24,10 @@ pub use self::{
     exposition::{Exposition, FAMILIES, HISTOGRAMS},
     generation::{Generation, Reasoning, Thinking},
     listing::{HttpList, ListSource, Listing, Lists},
+    oauth2::OAuth2,
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     realtime::Realtime,
+    renewal::Reread,
     slo::{Alert, Slo, TtftFrom, Withheld},
 };
 pub use super::dialect::Dialect;
@@ -250,7 +254,7 @@ impl HttpVersion {
 }
 
 /// An endpoint and how to reach it.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     pub name: Name,
     /// http or https, with a host, without query, fragment or credentials.
@@ -258,6 +262,8 @@ pub struct Target {
     pub api: Dialect,
     pub model: String,
     pub authorization: Option<Authorization>,
+    /// Where the credentials come from in place of `authorization`.
+    pub oauth2: Option<OAuth2>,
     /// Valid names, each once, none of those that the client sets itself.
     pub headers: Vec<Header>,
     pub connection: Connection,

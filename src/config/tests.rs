@@ -884,6 +884,34 @@ fn mistakes_with_secrets() {
 }
 
 #[test]
+fn mistakes_with_tokens() {
+    golden(
+        "tokens",
+        &[
+            (
+                "client secret in the file",
+                target(
+                    "oauth2: { client_id: probe, client_secret: hunter2, token_url: 'https://login/token' }",
+                ),
+            ),
+            ("nothing of a token", target("oauth2: {}")),
+            (
+                "token from nowhere",
+                target(
+                    "oauth2: { client_id: probe, client_secret_env: PATH, token_url: 'https://me:hunter2@login/token' }",
+                ),
+            ),
+            (
+                "token beside a key",
+                target(
+                    "authorization: { credentials_env: PATH }\noauth2: { client_id: probe, client_secret_env: PATH, token_url: 'http://login.example.com/token' }",
+                ),
+            ),
+        ],
+    );
+}
+
+#[test]
 fn mistakes_in_probes() {
     golden(
         "probes",

@@ -6,6 +6,7 @@
 //! - `GET /-/ready`: 200 while the schedule is armed, else 503.
 //! - `POST /-/pause`, `POST /-/resume`: the kill switch, with `--web.enable-lifecycle`.
 //! - `POST /-/reload`: reads the configuration again, with `--web.enable-lifecycle`.
+//! - `GET /probe`: one burst now, and its metrics alone, with `--web.enable-probe`.
 //! - `GET /static/…`: what the page is made of.
 //!
 //! A request passes the `server` (connections, sizes, times) and the `door` (who is let in, how often, below which
@@ -20,6 +21,7 @@ mod listener;
 mod page;
 mod patient;
 mod place;
+mod probe;
 mod scrapes;
 mod server;
 mod tls;
@@ -43,6 +45,7 @@ pub use self::{
     door::{Door, DoorError, Rules},
     listener::Listener,
     place::Place,
+    probe::Probing,
     server::serve,
 };
 use crate::{
@@ -87,6 +90,8 @@ pub struct Switch {
     pub pause: PauseSwitch,
     /// Where to ask for a reload; `None`: requests may neither move the switch nor ask.
     pub lifecycle: Option<Reloader>,
+    /// `None`: nobody may ask for bursts.
+    pub probing: Option<Probing>,
 }
 
 impl App {
@@ -118,6 +123,7 @@ impl App {
         Router::new()
             .route("/", get(status_page))
             .route("/metrics", get(metrics))
+            .route("/probe", get(probe::probe))
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
             .route(
@@ -143,7 +149,7 @@ impl App {
 
     /// Moves the kill switch, and says what holds then.
     fn switch(&self, hold: bool) -> (StatusCode, String) {
-        let Switch { pause, lifecycle } = &self.0.switch;
+        let Switch { pause, lifecycle, .. } = &self.0.switch;
         if lifecycle.is_none() {
             return (StatusCode::FORBIDDEN, NO_LIFECYCLE.to_owned());
         }
@@ -159,12 +165,7 @@ impl App {
 }
 
 async fn metrics(State(App(app)): State<App>, method: Method, headers: HeaderMap) -> Response {
-    let accept = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .map(|accept| accept.to_str());
-    let accept: Result<Vec<_>, _> = accept.collect();
-    let wanted = Wanted::accepted(&accept.map(|accept| accept.join(",")).unwrap_or_default());
+    let wanted = wanted(&headers);
     let gzip = coding::takes_gzip(&headers);
     let mut told =
         HeaderMap::from_iter([(header::VARY, HeaderValue::from_static("accept, accept-encoding"))]);
@@ -183,6 +184,16 @@ async fn metrics(State(App(app)): State<App>, method: Method, headers: HeaderMap
     // Only now, or the first scrape could already hold the first burst.
     app.scraped.send_replace(true);
     (told, rendering.into_body()).into_response()
+}
+
+/// In which format a scraper wants its answer.
+fn wanted(headers: &HeaderMap) -> Wanted {
+    let accept = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .map(|accept| accept.to_str());
+    let accept: Result<Vec<_>, _> = accept.collect();
+    Wanted::accepted(&accept.map(|accept| accept.join(",")).unwrap_or_default())
 }
 
 /// Reads the configuration again, and says what has changed or what is wrong with it.

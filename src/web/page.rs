@@ -276,6 +276,7 @@ fn held_back(row: &Row) -> &'static str {
         Some(Skip::Budget) if row.stretch > 1.0 => "thinned by budget",
         Some(Skip::Budget) => "over budget",
         Some(Skip::Backoff) => "left alone: the endpoint sheds load",
+        Some(Skip::Auth) => "withheld: no OAuth 2 token was given",
         Some(Skip::ServerBusy) => "withheld: the server is busy",
         _ => "waiting",
     }

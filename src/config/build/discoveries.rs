@@ -164,7 +164,7 @@ fn http(given: &At<items::HttpList>, context: &Context<'_>) -> Option<HttpList> 
         None => None,
     };
     Some(HttpList {
-        url: protection::url(item.url.given()?, context.report)?,
+        url: protection::url(item.url.given()?, "http://localhost:8080/targets", context.report)?,
         every,
         timeout: item.timeout.value().map_or(TIMEOUT, |timeout| timeout.0),
         authorization,

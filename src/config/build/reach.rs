@@ -1,9 +1,6 @@
 //! The way to a target: certificates are read here, and what cannot go together is told.
 
-use std::{
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use url::{Host, Url};
 
@@ -19,9 +16,6 @@ use crate::config::{
     report::Report,
     secret::{Secret, looks_secret},
 };
-
-/// Larger files hold no certificates: the roots of a whole system are a fourth of a megabyte.
-const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What the address of a Unix socket has room for, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
@@ -154,7 +148,7 @@ pub(super) fn certificates(given: &At<Reference>, base_dir: &Path, report: &Repo
         report.problem(given.id, format!("{}: {called} {what}", given.thing), mend);
         None
     };
-    match text_of(&path) {
+    match Pem::read(&path) {
         Err(what) => problem(&what, NO_SUCH_FILE),
         Ok(text) if !text.contains(BEGIN_CERTIFICATE) => problem(
             "holds no certificate in PEM form",
@@ -182,18 +176,6 @@ pub(super) fn private_key(given: &At<Reference>, base_dir: &Path, report: &Repor
         ),
         Ok(key) => Some(key),
     }
-}
-
-fn text_of(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MAX_PEM_BYTES {
-        return Err("is larger than 4 MiB".to_owned());
-    }
-    // In DER form it is no text, and then it holds nothing in PEM form.
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn server_name(given: &At<String>, context: &Context<'_>) -> Option<String> {

@@ -99,6 +99,7 @@ pub const FAMILIES: &[&str] = &[
     "llm_probe_target_backoff_seconds",
     "llm_probe_target_busy_scrape_failures_total",
     "llm_probe_target_info",
+    "llm_probe_target_secret_failures_total",
     "llm_probe_time_to_first_output_seconds",
     "llm_probe_time_to_first_token_after_connect_seconds",
     "llm_probe_time_to_first_token_seconds",

@@ -84,6 +84,7 @@ item! {
         api: Dialect,
         model: String,
         authorization: Authorization,
+        oauth2: OAuth2,
         headers: Named<Header>,
         connection: Connection,
         http: HttpVersion,
@@ -164,6 +165,24 @@ item! {
         "env" => "write `credentials_env: NAME`",
         "file" => "write `credentials_file: PATH`",
         "type" => "write `scheme: Bearer`",
+    }
+}
+
+item! {
+    OAuth2 {
+        client_id: String,
+        client_secret_env: Reference,
+        client_secret_file: Reference,
+        token_url: String,
+        scopes: Vec<At<String>>,
+        endpoint_params: Named<String>,
+    }
+    hints {
+        "client_secret" => "a secret is never written into the configuration: put it into an environment variable and write \
+             `client_secret_env: NAME`, or into a file and write `client_secret_file: PATH`",
+        "scope" => "write `scopes: [NAME]`",
+        "audience" => "write `endpoint_params: { audience: … }`",
+        "url" => "write `token_url: …`",
     }
 }
 

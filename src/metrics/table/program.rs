@@ -57,6 +57,14 @@ pub(super) static FAMILIES: &[Family] = &[
         help: "Times that the metrics named by `busy` could not be read; probing went on.",
         scope: Scope::Guard(|guard| guard.scrape_failures().map(|failures| failures as f64)),
     },
+    Family {
+        name: "llm_probe_target_secret_failures_total",
+        kind: Kind::Counter,
+        labels: &[],
+        since: Since::Load,
+        help: "Times that secrets on file could not be read again, or no OAuth 2 token was given; those known were used on.",
+        scope: Scope::Guard(|guard| guard.renewal_failures().map(|failures| failures as f64)),
+    },
     exporter(
         "llm_probe_exporter_build_info",
         Kind::Gauge,
