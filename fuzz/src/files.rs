@@ -16,7 +16,9 @@ use tokio::time::Instant;
 /// A report that fits a screen, and that cannot drive the terminal it is shown on.
 fn is_presentable(report: &str, lines: usize) {
     // Lines of the file are shown as they are, tabs included.
-    let odd = report.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
+    let odd = report
+        .chars()
+        .find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
     assert_eq!(odd, None, "{report:?}");
     // A hundred problems, each with the line that it is in.
     assert!(report.len() < 400_000, "{} bytes of {lines} lines", report.len());

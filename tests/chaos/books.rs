@@ -26,7 +26,9 @@ impl<'a> Page<'a> {
                 kinds.extend(kind.split_once(' '));
             } else if !line.starts_with('#') {
                 let sample = line.rsplit_once(' ');
-                match sample.and_then(|(series, value)| Some((series, value.replace("Inf", "inf").parse().ok()?))) {
+                match sample
+                    .and_then(|(series, value)| Some((series, value.replace("Inf", "inf").parse().ok()?)))
+                {
                     Some((series, value)) if samples.insert(series, value).is_none() => {}
                     _ => wrong.push(format!("no sample, or one that is there twice: {line}")),
                 }
@@ -90,7 +92,9 @@ impl Books {
             }
         }
         let counters = page.samples.iter().filter(|(series, _)| page.is_counter(series));
-        self.counters = counters.map(|(series, value)| ((*series).to_owned(), *value)).collect();
+        self.counters = counters
+            .map(|(series, value)| ((*series).to_owned(), *value))
+            .collect();
         for (series, value) in &self.counters {
             if !(value.is_finite() && *value >= 0.0) {
                 wrong.push(format!("{series} is {value}"));
@@ -102,7 +106,9 @@ impl Books {
     fn sums(&mut self, page: &Page<'_>, wrong: &mut Vec<String>) {
         const WAITED: &[&str] = &["\"headers_timeout\"", "\"first_token_timeout\""];
         let series = page.samples.range("llm_probe_requests_total{"..);
-        for (series, requests) in series.take_while(|(series, _)| series.starts_with("llm_probe_requests_total{")) {
+        for (series, requests) in
+            series.take_while(|(series, _)| series.starts_with("llm_probe_requests_total{"))
+        {
             let labels = series
                 .trim_start_matches("llm_probe_requests_total{")
                 .trim_end_matches('}');
@@ -121,10 +127,22 @@ impl Books {
                 }
             };
             let is = |one: f64, other: f64| (one - other).abs() < 0.5;
-            hold("requests are successes, failures and invalid ones", is(*requests, successes + failures + invalid));
-            hold("each success and each vain wait is a time to first token", first_tokens >= successes + waited);
-            hold("no invalid request has a time to first token", first_tokens <= requests - invalid);
-            hold("each failure has a duration", is(sum("failed_request_duration_seconds_count"), failures));
+            hold(
+                "requests are successes, failures and invalid ones",
+                is(*requests, successes + failures + invalid),
+            );
+            hold(
+                "each success and each vain wait is a time to first token",
+                first_tokens >= successes + waited,
+            );
+            hold(
+                "no invalid request has a time to first token",
+                first_tokens <= requests - invalid,
+            );
+            hold(
+                "each failure has a duration",
+                is(sum("failed_request_duration_seconds_count"), failures),
+            );
             for family in [
                 "time_to_first_token_after_connect_seconds_count",
                 "time_to_first_output_seconds_count",
@@ -134,9 +152,18 @@ impl Books {
             ] {
                 hold(family, sum(family) <= successes);
             }
-            hold("gaps", sum("inter_chunk_latency_seconds_count") >= sum("longest_gap_seconds_count"));
-            hold("good requests are judged", sum("slo_good_requests_total") <= sum("slo_requests_total"));
-            hold("good bursts are judged", sum("slo_good_bursts_total") <= sum("slo_bursts_total"));
+            hold(
+                "gaps",
+                sum("inter_chunk_latency_seconds_count") >= sum("longest_gap_seconds_count"),
+            );
+            hold(
+                "good requests are judged",
+                sum("slo_good_requests_total") <= sum("slo_requests_total"),
+            );
+            hold(
+                "good bursts are judged",
+                sum("slo_good_bursts_total") <= sum("slo_bursts_total"),
+            );
         }
     }
 
@@ -145,17 +172,32 @@ impl Books {
         let mut buckets: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
         let mut odd = BTreeSet::new();
         for (series, count) in &page.samples {
-            let Some((before, after)) = series.split_once("le=\"").filter(|_| name(series).ends_with("_bucket")) else {
+            let Some((before, after)) = series
+                .split_once("le=\"")
+                .filter(|_| name(series).ends_with("_bucket"))
+            else {
                 continue;
             };
-            let Some((bound, rest)) = after.split_once('"') else { continue };
+            let Some((bound, rest)) = after.split_once('"') else {
+                continue;
+            };
             let Ok(bound) = bound.replace("Inf", "inf").parse() else {
                 odd.insert(*series);
                 continue;
             };
-            let labels = before.trim_end_matches([',', '{']).replacen("_bucket", "_count", 1);
-            let others = if rest == "}" { rest } else { rest.trim_start_matches(',') };
-            let closed = if labels.contains('{') { format!("{labels}{others}") } else { labels };
+            let labels = before
+                .trim_end_matches([',', '{'])
+                .replacen("_bucket", "_count", 1);
+            let others = if rest == "}" {
+                rest
+            } else {
+                rest.trim_start_matches(',')
+            };
+            let closed = if labels.contains('{') {
+                format!("{labels}{others}")
+            } else {
+                labels
+            };
             buckets.entry(closed).or_default().push((bound, *count));
         }
         wrong.extend(odd.into_iter().map(|series| format!("an odd bucket: {series}")));
@@ -163,7 +205,10 @@ impl Books {
             self.histograms += 1;
             buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
             let rising = buckets.windows(2).all(|two| two[0].1 <= two[1].1);
-            let all = buckets.last().filter(|(bound, _)| bound.is_infinite()).map(|(_, all)| *all);
+            let all = buckets
+                .last()
+                .filter(|(bound, _)| bound.is_infinite())
+                .map(|(_, all)| *all);
             if !rising || all.is_none() || all != page.samples.get(&*count).copied() {
                 wrong.push(format!("{count}: {buckets:?}"));
             }
@@ -216,33 +261,74 @@ llm_probe_goodput_ratio{probe="p",target="t"} 0.6
     #[test]
     fn each_violation_is_found() {
         for (right, instead, found) in [
-            ("_total{probe=\"p\",target=\"t\"} 10", "_total{probe=\"p\",target=\"t\"} 11", "requests are"),
+            (
+                "_total{probe=\"p\",target=\"t\"} 10",
+                "_total{probe=\"p\",target=\"t\"} 11",
+                "requests are",
+            ),
             ("\"truncated\"} 2", "\"truncated\"} 3", "requests are"),
             ("\"cancelled\"} 1", "\"cancelled\"} 2", "requests are"),
-            ("first_token_seconds_count{probe=\"p\",target=\"t\"} 8", "first_token_seconds_count{probe=\"p\",target=\"t\"} 6", "vain wait"),
-            ("first_token_seconds_count{probe=\"p\",target=\"t\"} 8", "first_token_seconds_count{probe=\"p\",target=\"t\"} 10", "no invalid"),
-            ("first_output_seconds_count{probe=\"p\",target=\"t\"} 6", "first_output_seconds_count{probe=\"p\",target=\"t\"} 7", "time_to_first_output"),
-            ("failed_request_duration_seconds_count{probe=\"p\",target=\"t\"} 3", "failed_request_duration_seconds_count{probe=\"p\",target=\"t\"} 2", "each failure"),
+            (
+                "first_token_seconds_count{probe=\"p\",target=\"t\"} 8",
+                "first_token_seconds_count{probe=\"p\",target=\"t\"} 6",
+                "vain wait",
+            ),
+            (
+                "first_token_seconds_count{probe=\"p\",target=\"t\"} 8",
+                "first_token_seconds_count{probe=\"p\",target=\"t\"} 10",
+                "no invalid",
+            ),
+            (
+                "first_output_seconds_count{probe=\"p\",target=\"t\"} 6",
+                "first_output_seconds_count{probe=\"p\",target=\"t\"} 7",
+                "time_to_first_output",
+            ),
+            (
+                "failed_request_duration_seconds_count{probe=\"p\",target=\"t\"} 3",
+                "failed_request_duration_seconds_count{probe=\"p\",target=\"t\"} 2",
+                "each failure",
+            ),
             ("le=\"0.1\"} 4", "le=\"0.1\"} 7", "request_duration_seconds_count"),
-            ("le=\"+Inf\"} 6", "le=\"+Inf\"} 5", "request_duration_seconds_count"),
+            (
+                "le=\"+Inf\"} 6",
+                "le=\"+Inf\"} 5",
+                "request_duration_seconds_count",
+            ),
             ("le=\"+Inf\"", "le=\"9.9\"", "request_duration_seconds_count"),
             ("le=\"0.1\"", "le=\"x\"", "odd bucket"),
             ("slo=\"goodput\"} 6", "slo=\"goodput\"} 10", "good requests"),
-            ("_sum{probe=\"p\",target=\"t\"} 0.7", "_sum{probe=\"p\",target=\"t\"} NaN", "is NaN"),
-            (" 0.6\n", " 0.6\nllm_probe_goodput_ratio{probe=\"p\",target=\"t\"} 0.6\n", "twice"),
+            (
+                "_sum{probe=\"p\",target=\"t\"} 0.7",
+                "_sum{probe=\"p\",target=\"t\"} NaN",
+                "is NaN",
+            ),
+            (
+                " 0.6\n",
+                " 0.6\nllm_probe_goodput_ratio{probe=\"p\",target=\"t\"} 0.6\n",
+                "twice",
+            ),
             (" 0.6\n", " much\n", "no sample"),
         ] {
             let page = GOOD.replacen(right, instead, 1);
             assert_ne!(page, GOOD, "{right}");
             let wrong = Books::default().read(&page);
-            assert!(wrong.iter().any(|wrong| wrong.contains(found)), "{instead}: {wrong:?}");
+            assert!(
+                wrong.iter().any(|wrong| wrong.contains(found)),
+                "{instead}: {wrong:?}"
+            );
         }
     }
 
     #[test]
     fn counters_may_neither_fall_nor_go_unless_their_series_does() {
-        let fallen = GOOD.replace("_sum{probe=\"p\",target=\"t\"} 0.7", "_sum{probe=\"p\",target=\"t\"} 0.6");
-        let gone = GOOD.replace("llm_probe_slo_good_requests_total{probe=\"p\",target=\"t\",slo=\"goodput\"} 6\n", "");
+        let fallen = GOOD.replace(
+            "_sum{probe=\"p\",target=\"t\"} 0.7",
+            "_sum{probe=\"p\",target=\"t\"} 0.6",
+        );
+        let gone = GOOD.replace(
+            "llm_probe_slo_good_requests_total{probe=\"p\",target=\"t\",slo=\"goodput\"} 6\n",
+            "",
+        );
         for (page, found) in [(&fallen, "fell from 0.7 to 0.6"), (&gone, "is gone")] {
             let mut books = Books::default();
             assert_eq!(books.read(GOOD), [""; 0]);

@@ -6,12 +6,52 @@ use fastrand::Rng;
 
 /// What the simulators do wrong, in turn: the first of those that are of one kind.
 const FAULTS: &[&str] = &[
-    "status=401", "status=404", "status=500", "status=502", "redirect", "html", "empty", "stall@head", "stall", "stall@5",
-    "stall@end", "stall=200ms@3", "reset", "reset@5", "close", "close@5", "truncate", "truncate@3", "error", "error@4",
-    "comments", "comments=50ms@3", "pings", "pings=50ms@3", "garbage", "garbage@3", "goaway@3", "delay=3s", "delay=100ms",
-    "drip=400ms", "drip=20ms", "coalesce=4", "coalesce=50ms", "per-frame=3", "split=1", "content-type=text/plain",
-    "usage=continuous", "usage=none", "reasoning=4", "reasoning-content=4", "hidden-reasoning=4", "slow=900", "slow=3",
-    "cold=3s", "cold=100ms", "cache=1000",
+    "status=401",
+    "status=404",
+    "status=500",
+    "status=502",
+    "redirect",
+    "html",
+    "empty",
+    "stall@head",
+    "stall",
+    "stall@5",
+    "stall@end",
+    "stall=200ms@3",
+    "reset",
+    "reset@5",
+    "close",
+    "close@5",
+    "truncate",
+    "truncate@3",
+    "error",
+    "error@4",
+    "comments",
+    "comments=50ms@3",
+    "pings",
+    "pings=50ms@3",
+    "garbage",
+    "garbage@3",
+    "goaway@3",
+    "delay=3s",
+    "delay=100ms",
+    "drip=400ms",
+    "drip=20ms",
+    "coalesce=4",
+    "coalesce=50ms",
+    "per-frame=3",
+    "split=1",
+    "content-type=text/plain",
+    "usage=continuous",
+    "usage=none",
+    "reasoning=4",
+    "reasoning-content=4",
+    "hidden-reasoning=4",
+    "slow=900",
+    "slow=3",
+    "cold=3s",
+    "cold=100ms",
+    "cache=1000",
 ];
 
 /// Of the server, and only for a time.
@@ -19,8 +59,13 @@ const OF_THE_SERVER: &[&str] = &["refuse to=2s", "deaf to=2s", "drift=10%/1m"];
 
 /// Those after which the exporter leaves a server alone for a while.
 const SHEDDING: &[&str] = &[
-    "status=429 retry-after=1", "status=429 retry-after-ms=500", "status=503 retry-date=2s", "status=529",
-    "status=429 reset=1s", "limit=2/2s", "error=overloaded@2",
+    "status=429 retry-after=1",
+    "status=429 retry-after-ms=500",
+    "status=503 retry-date=2s",
+    "status=529",
+    "status=429 reset=1s",
+    "limit=2/2s",
+    "error=overloaded@2",
 ];
 
 /// Simulators: one by its address, one by its name, and one that sheds load.
@@ -56,7 +101,9 @@ pub(crate) enum Reload {
     /// A probe comes or goes.
     Churn,
     /// A file that is refused; asked for over HTTP, or by a signal.
-    Bad { signal: bool },
+    Bad {
+        signal: bool,
+    },
     /// The same file, by a signal.
     Signal,
 }
@@ -115,12 +162,20 @@ pub(crate) fn plan(seed: u64, length: Duration) -> Vec<Vec<Timed>> {
                 return (Deed::StopSimulator(simulator), (300, 2500));
             }
             if left.is_empty() {
-                let own = if simulator == SHEDDER { SHEDDING } else { OF_THE_SERVER };
+                let own = if simulator == SHEDDER {
+                    SHEDDING
+                } else {
+                    OF_THE_SERVER
+                };
                 left = [FAULTS, own].concat();
                 rng.shuffle(&mut left);
             }
             let rule = left.pop().unwrap_or("empty");
-            let lasts = if rule.ends_with("to=2s") { (2500, 3500) } else { (800, 2500) };
+            let lasts = if rule.ends_with("to=2s") {
+                (2500, 3500)
+            } else {
+                (800, 2500)
+            };
             let when = match rng.u8(..4) {
                 _ if OF_THE_SERVER.contains(&rule) => "",
                 0 => " every=2",
@@ -176,8 +231,12 @@ mod tests {
         }
         let kinds: BTreeSet<_> = lanes.iter().flatten().map(|timed| timed.deed.kind()).collect();
         // Every name of the simulator's list.
-        assert_eq!(rules.len(), 33, "{rules:?}");
-        assert_eq!(kinds.len(), 33 + 9, "{kinds:?}");
-        assert!(lanes.iter().all(|lane| lane.windows(2).all(|two| two[0].to <= two[1].from)));
+        assert_eq!(rules.len(), 30, "{rules:?}");
+        assert_eq!(kinds.len(), 30 + 9, "{kinds:?}");
+        assert!(
+            lanes
+                .iter()
+                .all(|lane| lane.windows(2).all(|two| two[0].to <= two[1].from))
+        );
     }
 }

@@ -83,10 +83,16 @@ fn rightly(truth: &Record) -> &'static [&'static str] {
 
 /// What is wrong with a verdict. `disturbed`: the network or a process stood still meanwhile. `patience_ns`: the server
 /// itself took longer than this to its first token, or from one to the next, so that the exporter may have given up.
-pub(crate) fn contradiction(outcome: &str, truth: Option<&Record>, disturbed: bool, patience_ns: u64) -> Option<String> {
+pub(crate) fn contradiction(
+    outcome: &str,
+    truth: Option<&Record>,
+    disturbed: bool,
+    patience_ns: u64,
+) -> Option<String> {
     let Some(truth) = truth else {
         // It never got there.
-        return (!OF_THE_WAY.contains(&outcome)).then(|| format!("{outcome}, of which the server knows nothing"));
+        return (!OF_THE_WAY.contains(&outcome))
+            .then(|| format!("{outcome}, of which the server knows nothing"));
     };
     let right = rightly(truth);
     let mut before = truth.received_ns;
@@ -149,7 +155,11 @@ mod tests {
             ("connection_lost", &left, false, true),
             ("connection_lost", &left, true, false),
         ] {
-            assert_eq!(wrong(outcome, truth, disturbed), is_wrong, "{outcome} {disturbed} {truth:?}");
+            assert_eq!(
+                wrong(outcome, truth, disturbed),
+                is_wrong,
+                "{outcome} {disturbed} {truth:?}"
+            );
         }
         assert!(contradiction("ok", None, true, 500).is_some());
         assert!(contradiction("server_error", None, true, 500).is_some());
@@ -160,7 +170,10 @@ mod tests {
     fn verdicts_are_read_from_the_log() {
         let line = r#"{"level":"DEBUG","message":"request","probe":"p","target":"t","request_id":"a-b","outcome":"ok"}"#;
         let verdict = Verdict::of_line(line).unwrap();
-        assert_eq!((&*verdict.target, &*verdict.id, &*verdict.outcome), ("t", "a-b", "ok"));
+        assert_eq!(
+            (&*verdict.target, &*verdict.id, &*verdict.outcome),
+            ("t", "a-b", "ok")
+        );
         assert!(Verdict::of_line(&line.replace("request\",", "burst\",")).is_none());
         assert!(Verdict::of_line("no JSON").is_none());
     }
