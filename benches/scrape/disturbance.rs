@@ -7,13 +7,15 @@ use std::{
     net::{SocketAddr, TcpStream},
     process::{Child, ChildStderr, Command, Stdio},
     sync::mpsc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use llm_probe_exporter::{
     quantile::{median, percentile},
     sim::journal,
 };
+
+use tokio::time::Instant;
 
 use crate::configuration;
 
