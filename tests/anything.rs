@@ -135,7 +135,9 @@ impl Damage {
 /// Checks the seeds, and what comes of damaging them.
 fn hold(target: &str, cases: u32, check: impl Fn(&[u8])) {
     let seeds = seeds(target);
-    seeds.iter().for_each(|seed| check(seed));
+    for seed in &seeds {
+        check(seed);
+    }
     let config = ProptestConfig {
         failure_persistence: None,
         cases,
@@ -144,7 +146,9 @@ fn hold(target: &str, cases: u32, check: impl Fn(&[u8])) {
     let damages = prop::collection::vec(Damage::any(), 1..5);
     proptest!(config, |(which in any::<Index>(), damages in damages)| {
         let mut bytes = which.get(&seeds).clone();
-        damages.iter().for_each(|damage| damage.is_done_to(&mut bytes));
+        for damage in damages {
+            damage.is_done_to(&mut bytes);
+        }
         check(&bytes);
     });
 }

@@ -31,7 +31,11 @@ use std::{
 use books::Books;
 use fastrand::Rng;
 use health::Health;
-use llm_probe_exporter::{clock::unix_now, sim::journal::Record};
+use llm_probe_exporter::{
+    clock::unix_now,
+    outcome::{Failure, Invalid},
+    sim::journal::Record,
+};
 use plan::{Deed, Reload, SHEDDER, Timed, plan};
 use process::{Answer, Samples, get};
 use punctual::Punctual;
@@ -63,9 +67,42 @@ fn real_chaos() {
     let seconds = number("LLM_PROBE_CHAOS_SECONDS").unwrap_or(40);
     let seeds = number("LLM_PROBE_CHAOS_SEED").map_or(vec![1, 2, 3], |seed| vec![seed]);
     for seed in seeds {
-        let wrong = Run::new(seed, Duration::from_secs(seconds)).to_the_end();
+        let wrong = Run::new(seed, Duration::from_secs(seconds)).played();
         assert!(wrong.is_empty(), "seed {seed}, {seconds} s: {wrong:#?}");
     }
+}
+
+/// Where the counters of the probe that no reload touches are not what its verdicts come to.
+fn counted_otherwise(samples: &Samples, verdicts: &HashMap<String, Verdict>) -> Vec<String> {
+    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let of_steady = |verdict: &&Verdict| verdict.is_measured && verdict.probe == "steady";
+    for verdict in verdicts.values().filter(of_steady) {
+        *counts.entry((&verdict.target, &verdict.outcome)).or_default() += 1;
+    }
+    let mut wrong = Vec::new();
+    for target in TARGETS {
+        let of_target = format!("target=\"{target}\"");
+        let count =
+            |family: &str, reason: &str| samples.count(family, &["probe=\"steady\"", &of_target, reason]);
+        let mut compare = |what: &str, counted: u64| {
+            let told = counts.get(&(target, what)).copied().unwrap_or(0);
+            if counted != told {
+                wrong.push(format!(
+                    "{counted} {what} of {target} are counted, and {told} told"
+                ));
+            }
+        };
+        compare("ok", count("request_duration_seconds_count", ""));
+        for failure in Failure::ALL {
+            let reason = format!("reason=\"{failure}\"");
+            compare(failure.as_str(), count("request_failures_total", &reason));
+        }
+        // No reload of others, no stop and no step of the clock is a reason to break off a request.
+        for invalid in Invalid::ALL {
+            compare(invalid.as_str(), 0);
+        }
+    }
+    wrong
 }
 
 /// Where a lane of the plan is.
@@ -117,7 +154,7 @@ impl Run {
     }
 
     /// What was wrong.
-    fn to_the_end(mut self) -> Vec<String> {
+    fn played(mut self) -> Vec<String> {
         println!("seed {}, {:?}", self.seed, self.length);
         // Quiet at first, to see what it takes of the machine.
         self.quiet(Duration::from_secs(4));
@@ -167,7 +204,6 @@ impl Run {
             self.mend(lane, &timed.deed);
         }
         let is_free = self.lanes[lane].under_way.is_none();
-        // A reload asks the exporter.
         let next = self.lanes[lane]
             .deeds
             .next_if(|timed| is_free && timed.from <= now);
@@ -310,14 +346,15 @@ impl Run {
     /// Stops probing, and compares each verdict with what was done.
     fn verdicts(&mut self) {
         let exporter = &self.stage.exporter;
-        self.stage.beside_the_exporter(|| {
+        let samples = self.stage.beside_the_exporter(|| {
             exporter.post("/-/pause");
             exporter.wait_for("nothing is under way", |samples| {
                 samples.count("requests_in_flight", &[]) == 0
             });
+            // The simulators notice who left, and the books are kept by others than those who ask.
+            thread::sleep(Duration::from_secs(2));
+            exporter.metrics()
         });
-        // The simulators notice who left.
-        thread::sleep(Duration::from_secs(2));
         let log = exporter.process.log();
         let mut verdicts: HashMap<String, Verdict> = HashMap::new();
         let mut wrong = Vec::new();
@@ -349,7 +386,7 @@ impl Run {
                 met += u64::from(truth.is_some());
                 disturbed += u64::from(is_disturbed);
                 *outcomes.entry(verdict.outcome.clone()).or_default() += 1;
-                // Only a probe that changed or went may have been cancelled.
+                // A probe that changed or went; `counted_otherwise` sees to the one that does not.
                 let lasts = verdict.outcome != "cancelled";
                 if let Some(odd) =
                     contradiction(&verdict.outcome, truth, is_disturbed, PATIENCE_NS).filter(|_| lasts)
@@ -358,10 +395,7 @@ impl Run {
                 }
             }
         }
-        let cancelled = log.lines().filter(|line| {
-            line.contains("\"outcome\":\"cancelled\"") && line.contains("\"probe\":\"steady\"")
-        });
-        wrong.extend(cancelled.map(ToOwned::to_owned));
+        wrong.extend(counted_otherwise(&samples, &verdicts));
         for (what, count) in [
             ("verdicts", verdicts.len() as u64),
             ("verdicts on requests that a simulator knows", met),
@@ -378,6 +412,10 @@ impl Run {
     fn ends(&mut self) {
         self.stage.exporter.process.signal(rustix::process::Signal::TERM);
         let status = self.stage.exporter.process.wait();
+        let of = |what: &str| self.done.get(what).copied().unwrap_or(0);
+        if of("clock stepped") > 2 && of("clock seen where it was set") == 0 {
+            self.check("clock", ["the library does not move it".to_owned()]);
+        }
         let log = self.stage.exporter.process.log();
         let panics = log
             .lines()

@@ -35,7 +35,7 @@ const FAULTS: &[&str] = &[
     "goaway@3",
     "delay=3s",
     "delay=100ms",
-    "drip=400ms",
+    "drip=600ms",
     "drip=20ms",
     "coalesce=4",
     "coalesce=50ms",
@@ -113,8 +113,8 @@ impl Deed {
     pub(crate) fn kind(&self) -> String {
         match self {
             Self::Fault(_, rule) => {
-                let end = rule.find(|c: char| !c.is_ascii_lowercase() && c != '-');
-                format!("fault {}", &rule[..end.unwrap_or(rule.len())])
+                let name = rule.split(|c: char| !c.is_ascii_lowercase() && c != '-');
+                format!("fault {}", name.take(1).collect::<String>())
             }
             Self::StopSimulator(_) => "simulator stopped".into(),
             Self::StopExporter => "exporter stopped".into(),
@@ -137,10 +137,13 @@ pub(crate) struct Timed {
     pub(crate) deed: Deed,
 }
 
+/// From the least to the most, in milliseconds.
+type Range = (u64, u64);
+
 /// Deeds that follow one another, for each thing that can be in one state only.
 pub(crate) fn plan(seed: u64, length: Duration) -> Vec<Vec<Timed>> {
     let mut lanes = Vec::new();
-    let lane = |number: u64, gap: (u64, u64), deed: &mut dyn FnMut(&mut Rng) -> (Deed, (u64, u64))| {
+    let lane = |number: u64, gap: Range, deed: &mut dyn FnMut(&mut Rng) -> (Deed, Range)| {
         let mut rng = Rng::with_seed(seed.wrapping_mul(1000) + number);
         let (mut deeds, mut at) = (Vec::new(), Duration::ZERO);
         let ms = |rng: &mut Rng, (least, most)| Duration::from_millis(rng.u64(least..=most));

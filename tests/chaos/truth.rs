@@ -6,9 +6,11 @@ use serde_json::Value;
 /// What the exporter said of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdict {
+    pub(crate) probe: String,
     pub(crate) target: String,
     pub(crate) id: String,
     pub(crate) outcome: String,
+    pub(crate) is_measured: bool,
 }
 
 impl Verdict {
@@ -18,6 +20,8 @@ impl Verdict {
         let text = |key: &str| Some(line.get(key)?.as_str()?.to_owned());
         (text("message")? == "request").then_some(())?;
         Some(Self {
+            is_measured: !line.get("warmup")?.as_bool()?,
+            probe: text("probe")?,
             target: text("target")?,
             id: text("request_id")?,
             outcome: text("outcome")?,
@@ -42,7 +46,6 @@ const OF_THE_WAY: &[&str] = &[
 /// What may be said of a request that met what this record tells; nothing where that would depend on the moment.
 fn rightly(truth: &Record) -> &'static [&'static str] {
     match truth.status {
-        200 => {}
         401 | 403 => return &["unauthorized"],
         429 => return &["rate_limited"],
         503 | 529 => return &["overloaded"],
@@ -69,7 +72,7 @@ fn rightly(truth: &Record) -> &'static [&'static str] {
             ("delay", "3s") => &["headers_timeout"],
             // What is left of the loading may be short.
             ("cold", "3s") => &["headers_timeout", "ok"],
-            ("drip", "400ms") => &["total_timeout"],
+            ("drip", "600ms") => &["total_timeout"],
             ("slow", "900") => &["first_token_timeout"],
             _ => continue,
         };
@@ -168,7 +171,7 @@ mod tests {
 
     #[test]
     fn verdicts_are_read_from_the_log() {
-        let line = r#"{"level":"DEBUG","message":"request","probe":"p","target":"t","request_id":"a-b","outcome":"ok"}"#;
+        let line = r#"{"level":"DEBUG","message":"request","probe":"p","target":"t","request_id":"a-b","outcome":"ok","warmup":false}"#;
         let verdict = Verdict::of_line(line).unwrap();
         assert_eq!(
             (&*verdict.target, &*verdict.id, &*verdict.outcome),
