@@ -146,7 +146,7 @@ pub fn state(bytes: &[u8]) {
         let usual = baselines.of(name).usual();
         let values = [usual.ttft, usual.itl, usual.connecting].map(|value| value.map(Seconds::get));
         for value in values.into_iter().chain([usual.tokens_per_arrival]).flatten() {
-            assert!(value.is_finite() && value >= 0.0, "{usual:?}");
+            assert!(value.is_finite() && value > 0.0, "{usual:?}");
         }
     }
     let calibrations = Calibrations::default();

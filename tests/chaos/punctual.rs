@@ -8,13 +8,16 @@ use crate::process::Samples;
 #[derive(Debug, Default)]
 pub(crate) struct Punctual {
     last: BTreeMap<String, (f64, Duration)>,
+    looked: Duration,
     pub(crate) checked: u64,
     pub(crate) longest: Duration,
 }
 
 impl Punctual {
-    /// A scrape at a time: what is too late. Without any of `at` in between, the exporter ran all the time.
+    /// A scrape at a time: what is too late. What rose since the last look may have done so just after that.
     pub(crate) fn read(&mut self, samples: &Samples, at: Duration, allowed: Duration) -> Vec<String> {
+        let allowed = allowed + at.saturating_sub(self.looked);
+        self.looked = at;
         let mut late = Vec::new();
         let mut now = BTreeMap::new();
         for (series, begun) in samples.find("bursts_total", &[]) {
@@ -41,6 +44,7 @@ impl Punctual {
 
     /// The exporter stood still until now.
     pub(crate) fn excuse(&mut self, at: Duration) {
+        self.looked = at;
         for (_, since) in self.last.values_mut() {
             *since = at;
         }
@@ -58,15 +62,17 @@ mod tests {
                 "llm_probe_bursts_total{{probe=\"p\"}} {begun}\nllm_probe_bursts_skipped_total{{probe=\"p\",reason=\"late\"}} {skipped}\n"
             ))
         };
-        let (second, allowed) = (Duration::from_secs, Duration::from_secs(2));
+        // Looked at every two seconds, which count twice.
+        let (second, allowed) = (Duration::from_secs, Duration::from_secs(1));
         let mut punctual = Punctual::default();
         assert!(punctual.read(&scrape(1, 0), second(1), allowed).is_empty());
         assert!(punctual.read(&scrape(2, 0), second(3), allowed).is_empty());
         assert!(punctual.read(&scrape(2, 1), second(5), allowed).is_empty());
         assert!(punctual.read(&scrape(2, 1), second(7), allowed).is_empty());
-        assert_eq!(punctual.read(&scrape(2, 1), second(8), allowed).len(), 1);
+        assert_eq!(punctual.read(&scrape(2, 1), second(9), allowed).len(), 1);
         punctual.excuse(second(20));
         assert!(punctual.read(&scrape(2, 1), second(21), allowed).is_empty());
+        assert!(punctual.read(&scrape(2, 1), second(22), allowed).is_empty());
         assert_eq!(punctual.read(&scrape(2, 1), second(23), allowed).len(), 1);
     }
 }
