@@ -8,6 +8,7 @@
 //! - `POST /-/reload`: reads the configuration again, with `--web.enable-lifecycle`.
 //! - `GET /static/…`: what the page is made of.
 
+mod coding;
 mod page;
 mod scrapes;
 mod server;
@@ -25,7 +26,7 @@ use axum::{
 use tokio::{sync::watch, time::Instant};
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
-use self::scrapes::Scrapes;
+use self::scrapes::{Scrapes, Wish};
 pub use self::server::serve;
 use crate::{
     board::Board,
@@ -150,17 +151,24 @@ async fn metrics(State(App(app)): State<App>, method: Method, headers: HeaderMap
         .map(|accept| accept.to_str());
     let accept: Result<Vec<_>, _> = accept.collect();
     let wanted = Wanted::accepted(&accept.map(|accept| accept.join(",")).unwrap_or_default());
-    let content_type = [(header::CONTENT_TYPE, wanted.content_type())];
-    if method == Method::HEAD {
-        return content_type.into_response();
+    let gzip = coding::takes_gzip(&headers);
+    let mut told =
+        HeaderMap::from_iter([(header::VARY, HeaderValue::from_static("accept, accept-encoding"))]);
+    told.extend(HeaderValue::try_from(wanted.content_type()).map(|value| (header::CONTENT_TYPE, value)));
+    if gzip {
+        told.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    let Some(rendering) = app.scrapes.rendering(wanted.format).await else {
+    if method == Method::HEAD {
+        return told.into_response();
+    }
+    let format = wanted.format;
+    let Some(rendering) = app.scrapes.rendering(Wish { format, gzip }).await else {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         return (status, "rendering the metrics failed\n").into_response();
     };
     // Only now, or the first scrape could already hold the first burst.
     app.scraped.send_replace(true);
-    (content_type, rendering.into_body()).into_response()
+    (told, rendering.into_body()).into_response()
 }
 
 /// Reads the configuration again, and says what has changed or what is wrong with it.
