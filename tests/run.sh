@@ -15,7 +15,7 @@ USAGE
 }
 
 readonly largest_binary=16000000 # bytes
-readonly debian_packages=(ca-certificates curl gcc libc6-dev libgomp1 libstdc++6 iproute2 iptables python3 python3-venv systemd debootstrap)
+readonly debian_packages=(ca-certificates curl gcc libc6-dev libgomp1 libstdc++6 iproute2 iptables libfaketime python3 python3-venv systemd debootstrap)
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -191,7 +191,8 @@ variables() {
         LLM_PROBE_TEST_ALERTMANAGER "$alertmanager/usr/bin/prometheus-alertmanager" \
         LLM_PROBE_TEST_AMTOOL "$alertmanager/usr/bin/amtool" \
         LLM_PROBE_TEST_LLAMA_PYTHON "$python_env/bin/python" \
-        LLM_PROBE_TEST_GGUF "$model"
+        LLM_PROBE_TEST_GGUF "$model" \
+        LLM_PROBE_TEST_FAKETIME "$(dpkg -L libfaketime | grep -m 1 '/libfaketimeMT\.so')"
 }
 
 begin() {
