@@ -25,6 +25,10 @@ const BEAT: Duration = Duration::from_millis(10);
 /// Lateness that is not worth remembering; every stamp counts as uncertain by this much.
 const FLOOR: Duration = Duration::from_micros(250);
 
+/// What makes a process starved: lateness of so much, within so long.
+const STARVED_FROM: Duration = Duration::from_millis(20);
+const STARVED_WITHIN: Duration = Duration::from_mins(1);
+
 /// How far back spells of lateness are remembered, which is longer than a request may take by default.
 const MEMORY: usize = 1 << 16;
 
@@ -96,6 +100,21 @@ impl Lag {
         next.map_or(Duration::ZERO, |due| now.saturating_duration_since(due))
     }
 
+    /// Whether the process got too little CPU in the last minute: its timers were over 20 ms late for more than a
+    /// hundredth of it, as in the alert.
+    pub fn is_starved(&self, now: Instant) -> bool {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let overdue = seen.overdue(now);
+        let recent = |spell: &&Spell| now.saturating_duration_since(spell.ran) < STARVED_WITHIN;
+        let spells = seen.spells.iter().rev().take_while(recent);
+        let late: Duration = spells
+            .chain(overdue.as_ref())
+            .map(|spell| spell.ran.saturating_duration_since(spell.due))
+            .filter(|late| *late > STARVED_FROM)
+            .sum();
+        late > STARVED_WITHIN / 100
+    }
+
     /// By how much our own lag may have lengthened each measurement of a request that ended just now.
     pub fn bounds(&self, timeline: &Timeline, measured: &Measurement) -> ErrorBounds {
         let Some(start) = timeline.start else {
@@ -122,14 +141,17 @@ impl Lag {
 }
 
 impl Seen {
+    /// The spell that is not over yet.
+    fn overdue(&self, now: Instant) -> Option<Spell> {
+        let due = self.next.filter(|&due| now > due)?;
+        Some(Spell { due, ran: now })
+    }
+
     /// The greatest lateness from `from` to `to`, a beat before and after included: a stamp and the heartbeat
     /// next to it may run in either order.
     fn late(&self, from: Instant, to: Instant, now: Instant) -> Seconds {
         let (from, to) = (from.checked_sub(BEAT).unwrap_or(from), to + BEAT);
-        let overdue = self
-            .next
-            .filter(|&due| now > due)
-            .map(|due| Spell { due, ran: now });
+        let overdue = self.overdue(now);
         // Spells follow one another, so both their ends are in order.
         let first = self.spells.partition_point(|spell| spell.ran < from);
         self.spells
@@ -217,6 +239,27 @@ mod tests {
         let bounds = lag.bounds(&record.timeline, &Measurement::of(&record));
         assert_eq!(bounds.ttft, Seconds::from(FLOOR) + Seconds::from(ms(10)));
         assert_eq!(bounds.gap, Seconds::from(ms(10)));
+    }
+
+    #[test]
+    fn who_is_late_for_a_hundredth_of_a_minute_is_starved() {
+        let t0 = Instant::now();
+        let lag = Lag::default();
+        let at = |n: u64| t0 + ms(n);
+        lag.expect(at(10_000_000));
+        for n in 0..28 {
+            lag.ran(at(n * 100), at(n * 100 + 21));
+        }
+        // Short spells do not add up.
+        for n in 0..500 {
+            lag.ran(at(3000 + n * 20), at(3000 + n * 20 + 19));
+        }
+        assert!(!lag.is_starved(at(13_000)), "28 times 21 ms are 588");
+        lag.ran(at(14_000), at(14_030));
+        assert!(lag.is_starved(at(15_000)));
+        assert!(!lag.is_starved(at(80_000)), "that was a minute ago");
+        lag.expect(at(79_000));
+        assert!(lag.is_starved(at(80_000)), "a beat is overdue by a second");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{self, ConfigError, plan::Plan},
+    logs::Logs,
     metrics,
     runtime::Runtimes,
     sim,
@@ -216,10 +217,10 @@ impl From<io::Error> for CliError {
 }
 
 impl Cli {
-    /// Does what the command line asks for.
-    pub fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+    /// Does what the command line asks for; `logs` has the last lines of the log.
+    pub fn run(self, runtimes: &Runtimes, logs: Logs) -> Result<ExitCode, CliError> {
         match self.command.unwrap_or(Command::Serve(self.serve)) {
-            Command::Serve(args) => args.run(runtimes),
+            Command::Serve(args) => args.run(runtimes, logs),
             Command::Check(args) => args.run(runtimes),
             Command::Once(args) => args.run(runtimes),
             Command::Simulate(args) => {
@@ -233,7 +234,7 @@ impl Cli {
                     })?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Demo(args) => args.run(runtimes),
+            Command::Demo(args) => args.run(runtimes, logs),
             Command::Metrics(args) => {
                 let table = match args.format {
                     TableFormat::Text => metrics::aligned_table(),

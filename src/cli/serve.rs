@@ -31,6 +31,7 @@ use crate::{
     clock::unix_now,
     config::plan::Plan,
     lag::Lag,
+    logs::Logs,
     metrics::Metrics,
     pause::PauseSwitch,
     protection::Protection,
@@ -130,13 +131,13 @@ impl ServeArgs {
         })
     }
 
-    pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+    pub(super) fn run(self, runtimes: &Runtimes, logs: Logs) -> Result<ExitCode, CliError> {
         let replica = self.replica()?;
         let plan = self.config.load()?;
         fits(&plan, replica)?;
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
-        let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
+        let mut exporter = Exporter::new(&plan, runtimes, replica, pause, logs)?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
         self.limit.check(exporter.metrics.samples())?;
         match &self.storage {
@@ -194,6 +195,7 @@ pub(super) struct Exporter {
     pub(super) board: Board,
     lag: Lag,
     pause: PauseSwitch,
+    logs: Logs,
     /// Where reloads are asked for over HTTP, if it may be paused and reloaded so.
     lifecycle: Option<Reloader>,
     /// What is read again when somebody asks for it.
@@ -211,6 +213,7 @@ impl Exporter {
         runtimes: &Runtimes,
         replica: Replica,
         pause: PauseSwitch,
+        logs: Logs,
     ) -> Result<Self, CliError> {
         let (mut shared, told) = Shared::new(plan, runtimes.service.handle());
         shared.replica = replica;
@@ -221,7 +224,7 @@ impl Exporter {
         let supervisor = Supervisor::new(plan, shared)?;
         metrics.config_loaded(unix_now());
         let board = Board::default();
-        board.follow(&supervisor);
+        board.follow(&supervisor, plan.redacted());
         let books = runtimes.service.spawn(board.clone().keep(told));
         Ok(Self {
             supervisor,
@@ -231,6 +234,7 @@ impl Exporter {
             board,
             lag,
             pause,
+            logs,
             lifecycle: None,
             follows: None,
             books,
@@ -274,6 +278,7 @@ impl Exporter {
                 pause: self.pause.clone(),
                 lifecycle: self.lifecycle.clone(),
             },
+            self.logs.clone(),
         );
         let (router, web) = (app.router(), TaskTracker::new());
         let web_stop = CancellationToken::new();

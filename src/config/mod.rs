@@ -145,16 +145,25 @@ pub fn parse(text: &str, path_shown: &str, base_dir: &Path) -> Result<Plan, Conf
         let mend = "name at least a target and a probe; config/example.yaml shows every option";
         report.problem(NodeId::FILE, "the configuration is empty", mend);
     }
-    let file = tree.and_then(|node| File::read(&node, items::FILE, &report));
+    let file = tree
+        .as_ref()
+        .and_then(|node| File::read(node, items::FILE, &report));
     let parts = file.map(|file| build::parts(&file, base_dir, &report));
+    let redacted = tree
+        .map(|node| raw::redacted::yaml(&node, &report))
+        .unwrap_or_default();
     let (errors, warnings): (Vec<_>, Vec<_>) = report
         .into_problems(path_shown, text)
         .into_iter()
         .partition(|problem| problem.severity == Severity::Error);
     match parts {
-        Some(parts) if errors.is_empty() => {
-            Ok(Plan::new(parts.global, parts.targets, parts.probes, warnings))
-        }
+        Some(parts) if errors.is_empty() => Ok(Plan::new(
+            parts.global,
+            parts.targets,
+            parts.probes,
+            warnings,
+            redacted,
+        )),
         _ => Err(ConfigError::Invalid { problems: errors }),
     }
 }

@@ -45,6 +45,7 @@ pub struct Plan {
     targets: Vec<Arc<Target>>,
     probes: Vec<Arc<Probe>>,
     warnings: Vec<Problem>,
+    redacted: String,
 }
 
 impl Plan {
@@ -53,13 +54,20 @@ impl Plan {
         targets: Vec<Arc<Target>>,
         probes: Vec<Arc<Probe>>,
         warnings: Vec<Problem>,
+        redacted: String,
     ) -> Self {
         Self {
             global,
             targets,
             probes,
             warnings,
+            redacted,
         }
+    }
+
+    /// What its file says, as YAML, without what may be a secret: shown is only what an error message would show.
+    pub fn redacted(&self) -> &str {
+        &self.redacted
     }
 
     /// What is allowed but probably not meant, in the order of the file; all of [`Severity::Warning`].
