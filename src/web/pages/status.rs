@@ -167,11 +167,11 @@ impl View {
                     (draw::goodput(&row.history))
                 }
                 td role="cell" data-label="Time to first token" {
-                    "p50 " strong { (ttft.0) } " p99 " strong { (ttft.1) }
+                    (p50_and_p99(&ttft))
                     (draw::ttft(&row.history, series.step.slo.ttft.map(Seconds::from)))
                 }
                 td role="cell" data-label="Inter-token latency" {
-                    "p50 " strong { (itl.0) } " p99 " strong { (itl.1) }
+                    (p50_and_p99(&itl))
                     @if let Some(counted_by) = summary.and_then(Summary::counted_by) { small { "tokens by " (counted_by) } }
                 }
                 td role="cell" data-label="Failures" { (failures(summary)) }
@@ -260,6 +260,14 @@ fn percentiles(stats: Option<Stats>) -> (String, String) {
         measured(stats.map(|stats| stats.p50)),
         measured(stats.map(|stats| stats.p99)),
     )
+}
+
+fn p50_and_p99((p50, p99): &(String, String)) -> Markup {
+    html! {
+        span class="value" { "p50 " strong { (p50) } }
+        " "
+        span class="value" { "p99 " strong { (p99) } }
+    }
 }
 
 pub(super) fn goodput(summary: Option<&Summary>) -> String {
