@@ -23,10 +23,10 @@ use crate::{
 
 /// What the page shows. Cheap to clone; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Rows>>);
+pub struct Board(Arc<Mutex<Books>>);
 
 #[derive(Debug, Default)]
-struct Rows {
+struct Books {
     rows: Vec<Row>,
     at: HashMap<SeriesKey, usize>,
     config: Arc<str>,
@@ -163,7 +163,7 @@ impl Board {
             What::Stretched(stretch) => metrics.stretched(*stretch),
         }
         let mut rows = self.lock();
-        let Rows {
+        let Books {
             rows, at, changes, ..
         } = &mut *rows;
         *changes += 1;
@@ -172,7 +172,7 @@ impl Board {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Rows> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     history::{PHASES, Past, Percentiles, Trace},
     load::{Load, Rate},
     outcome::Skip,
+    record::ConnectionState,
     units::{Name, Ratio, Seconds},
 };
 
@@ -152,7 +153,7 @@ struct Series {
     bursts_total: u64,
     bursts_skipped_total: BTreeMap<Skip, u64>,
     burst_next_due_timestamp_seconds: Option<f64>,
-    last_burst: Option<Burst>,
+    last_burst: Option<Ended>,
 }
 
 impl Series {
@@ -177,14 +178,14 @@ impl Series {
             bursts_total: row.bursts,
             bursts_skipped_total: row.skipped.clone(),
             burst_next_due_timestamp_seconds: row.next_due,
-            last_burst: row.history.bursts().next_back().map(|past| Burst::of(past)),
+            last_burst: row.history.bursts().next_back().map(|past| Ended::of(past)),
         }
     }
 }
 
 /// A burst that ended.
 #[derive(Serialize)]
-struct Burst {
+struct Ended {
     burst: u64,
     burst_start_timestamp_seconds: Option<f64>,
     burst_end_timestamp_seconds: f64,
@@ -214,7 +215,7 @@ impl From<Option<Percentiles>> for Stat {
     }
 }
 
-impl Burst {
+impl Ended {
     fn of(past: &Past) -> Self {
         Self {
             burst: past.number,
@@ -235,7 +236,7 @@ impl Burst {
 
 /// A request of it.
 #[derive(Serialize)]
-struct Request {
+struct Asked {
     request: u32,
     request_id: Option<String>,
     warmup: bool,
@@ -252,7 +253,7 @@ struct Request {
     request_phase_seconds: BTreeMap<&'static str, Option<f64>>,
 }
 
-impl Request {
+impl Asked {
     fn of(trace: &Trace) -> Self {
         let phases = PHASES.iter().zip(trace.phases);
         Self {
@@ -261,7 +262,7 @@ impl Request {
             warmup: trace.warmup,
             outcome: trace.outcome.as_str(),
             code: trace.status,
-            connection: trace.connection.map(|connection| connection.as_str()),
+            connection: trace.connection.map(ConnectionState::as_str),
             detail: trace.detail.as_deref().map(str::to_owned),
             start_seconds: trace.start.map(to_the_microsecond),
             end_seconds: trace.end.map(to_the_microsecond),
@@ -296,8 +297,8 @@ struct Detailed {
 #[derive(Serialize)]
 struct WithRequests {
     #[serde(flatten)]
-    burst: Burst,
-    request_details: Vec<Request>,
+    burst: Ended,
+    request_details: Vec<Asked>,
 }
 
 async fn one_series(State(App(app)): State<App>, path: Result<Path<[String; 3]>, PathRejection>) -> Response {
@@ -310,8 +311,8 @@ async fn one_series(State(App(app)): State<App>, path: Result<Path<[String; 3]>,
         return json(StatusCode::NOT_FOUND, &Mistake { error });
     };
     let bursts = row.history.bursts().rev().map(|past| WithRequests {
-        burst: Burst::of(past),
-        request_details: past.traces.iter().map(Request::of).collect(),
+        burst: Ended::of(past),
+        request_details: past.traces.iter().map(Asked::of).collect(),
     });
     let answer = Detailed {
         bursts: bursts.collect(),
@@ -334,7 +335,7 @@ struct OfSeries {
     rate: Option<Rate>,
     path: String,
     #[serde(flatten)]
-    burst: Burst,
+    burst: Ended,
 }
 
 /// The last bursts of all series, the latest first.
@@ -358,7 +359,7 @@ async fn bursts(State(App(app)): State<App>, Query(query): Query<BurstQuery>) ->
             concurrency: series.step.load.concurrency(),
             rate: series.step.load.rate(),
             path: path_of(series),
-            burst: Burst::of(past),
+            burst: Ended::of(past),
         }
     };
     let answer: Vec<_> = bursts.iter().map(of_series).collect();

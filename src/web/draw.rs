@@ -169,7 +169,7 @@ pub(super) fn waterfall(trace: &Trace, end: f32) -> Markup {
     let parts: Vec<_> = known.iter().copied().chain(rest).collect();
     let spoken: Vec<_> = parts
         .iter()
-        .map(|(phase, span)| format!("{} {}", in_words(phase), length(span)))
+        .map(|(phase, span)| format!("{} {}", in_words(phase), length(*span)))
         .collect();
     let spoken = format!(
         "Began after {}; {}",
@@ -188,7 +188,7 @@ pub(super) fn waterfall(trace: &Trace, end: f32) -> Markup {
     }
 }
 
-fn length(span: &Span) -> Seconds {
+fn length(span: Span) -> Seconds {
     Seconds::new(f64::from(span.to - span.from))
 }
 

@@ -210,11 +210,10 @@ async fn log(
     };
     let lines = app.0.logs.last(count.min(logs::LINES), level);
     if !wants_page(&headers) {
-        let text: String = lines
+        let text = lines
             .iter()
             .rev()
-            .map(|line| format!("{}\n", line.text))
-            .collect();
+            .fold(String::new(), |text, line| text + &line.text + "\n");
         return (page_headers("text/plain; charset=utf-8"), text).into_response();
     }
     let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
