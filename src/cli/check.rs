@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{CliError, ConfigArgs, LimitArgs, print, seldom::too_seldom};
+use super::{CliError, ConfigArgs, LimitArgs, descriptors, print, seldom::too_seldom};
 use crate::{
     clock::unix_now,
     config::plan::{Plan, Probe, Series},
@@ -47,7 +47,11 @@ impl CheckArgs {
         if plan.has_budgets() {
             print("note: budgets survive restarts only where `serve` is given --storage.path\n")?;
         }
-        for warning in misfits(&plan).into_iter().chain(too_seldom(&plan)) {
+        for warning in misfits(&plan)
+            .into_iter()
+            .chain(too_seldom(&plan))
+            .chain(descriptors::shortage(&plan))
+        {
             print(&format!("warning: {warning}\n"))?;
         }
         self.limit.check(samples)?;

@@ -56,7 +56,7 @@ impl DemoArgs {
         let stop_simulators = CancellationToken::new();
         let mut text = CONFIG.to_owned();
         for (placeholder, slots, faults) in SERVERS {
-            let server = simulator(slots, faults, stop_simulators.clone());
+            let server = simulator(placeholder, slots, faults, stop_simulators.clone());
             let address = runtimes.service.block_on(server)?;
             text = text.replace(placeholder, &address.to_string());
         }
@@ -77,17 +77,25 @@ impl DemoArgs {
     }
 }
 
-/// Starts a simulated server on a free port of this machine.
-async fn simulator(slots: usize, faults: &[&str], stop: CancellationToken) -> anyhow::Result<SocketAddr> {
+/// Starts a simulated server where the configuration has it, or else on a free port of this machine.
+async fn simulator(
+    wished: &str,
+    slots: usize,
+    faults: &[&str],
+    stop: CancellationToken,
+) -> anyhow::Result<SocketAddr> {
     let faults = faults.iter().map(|rule| rule.parse()).collect::<Result<_, _>>();
     let settings = sim::Settings {
         slots: Some(slots),
         faults: faults.map_err(|error| anyhow!("a fault of the demo: {error}"))?,
         ..sim::Settings::default()
     };
-    let server = sim::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), settings)
-        .await
-        .context("cannot start a simulated server")?;
+    let server = match sim::Server::bind(wished.parse()?, settings.clone()).await {
+        Ok(server) => server,
+        Err(_) => sim::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), settings)
+            .await
+            .context("cannot start a simulated server")?,
+    };
     let address = server.local_addr()?;
     tokio::spawn(server.run(stop));
     Ok(address)

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    CliError, ConfigArgs, LimitArgs,
+    CliError, ConfigArgs, LimitArgs, descriptors,
     serve::{Exporter, fits},
 };
 use crate::{
@@ -55,6 +55,7 @@ impl Source {
             )));
         }
         fits(&plan, self.replica)?;
+        descriptors::suffice(&plan)?;
         // Sets it up aside: what is wrong with certificates and keys, and how much it would export.
         let (shared, _) = Shared::new(&plan, blocking);
         let metrics = shared.metrics.clone();

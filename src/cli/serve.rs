@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    CliError, ConfigArgs, LimitArgs,
+    CliError, ConfigArgs, LimitArgs, descriptors,
     listen::{ListenAddress, listen},
     reload::Source,
 };
@@ -135,6 +135,7 @@ impl ServeArgs {
         let replica = self.replica()?;
         let plan = self.config.load()?;
         fits(&plan, replica)?;
+        descriptors::suffice(&plan)?;
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause, logs)?;

@@ -11,6 +11,7 @@
 //! - `GET /static/…`: what the page is made of.
 
 mod api;
+mod coding;
 mod draw;
 mod links;
 mod pages;
@@ -23,14 +24,14 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State,
-    http::{HeaderMap, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use tokio::{sync::watch, time::Instant};
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
-use self::scrapes::Scrapes;
+use self::scrapes::{Scrapes, Wish};
 pub use self::server::serve;
 use crate::{
     board::Board,
@@ -149,17 +150,24 @@ async fn metrics(State(App(app)): State<App>, method: Method, headers: HeaderMap
         .map(|accept| accept.to_str());
     let accept: Result<Vec<_>, _> = accept.collect();
     let wanted = Wanted::accepted(&accept.map(|accept| accept.join(",")).unwrap_or_default());
-    let content_type = [(header::CONTENT_TYPE, wanted.content_type())];
-    if method == Method::HEAD {
-        return content_type.into_response();
+    let gzip = coding::takes_gzip(&headers);
+    let mut told =
+        HeaderMap::from_iter([(header::VARY, HeaderValue::from_static("accept, accept-encoding"))]);
+    told.extend(HeaderValue::try_from(wanted.content_type()).map(|value| (header::CONTENT_TYPE, value)));
+    if gzip {
+        told.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    let Some(rendering) = app.scrapes.rendering(wanted.format).await else {
+    if method == Method::HEAD {
+        return told.into_response();
+    }
+    let format = wanted.format;
+    let Some(rendering) = app.scrapes.rendering(Wish { format, gzip }).await else {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         return (status, "rendering the metrics failed\n").into_response();
     };
     // Only now, or the first scrape could already hold the first burst.
     app.scraped.send_replace(true);
-    (content_type, rendering.into_body()).into_response()
+    (told, rendering.into_body()).into_response()
 }
 
 /// Reads the configuration again, and says what has changed or what is wrong with it.
