@@ -319,22 +319,7 @@ impl Exporter {
         let (scraped, mut first_scrape) = watch::channel(false);
         let (life, life_seen) = watch::channel(Life::Starting);
         let health = Health::new(self.lag.clone());
-        let app = App::new(
-            self.metrics.clone(),
-            self.board.clone(),
-            health.clone(),
-            life_seen,
-            scraped,
-            Switch {
-                pause: self.pause.clone(),
-                lifecycle: self.lifecycle.clone(),
-                probing: self.probing.map(|offset| Probing {
-                    demand: Demand::new(&self.supervisor, &self.metrics, measure),
-                    offset,
-                }),
-            },
-            self.logs.clone(),
-        );
+        let app = self.app(health.clone(), life_seen, scraped, measure);
         for listener in &listeners {
             tracing::info!(address = %listener, tls = door.speaks_tls(), "listening");
         }
@@ -416,13 +401,7 @@ impl Exporter {
         self.supervisor.drain(GRACE).await;
         drained.cancel();
         if let Some(keeping) = keeping {
-            match timeout(LAST_SAVE, keeping).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "what was used last is not kept"),
-                Err(_) => tracing::error!(
-                    "what was used last is not kept: the file system of --storage.path does not answer"
-                ),
-            }
+            saved_last(keeping).await;
         }
         // Nobody tells anything any more: what was told last is written down before the end.
         drop(self.supervisor);
@@ -442,9 +421,46 @@ impl Exporter {
 }
 
 impl Exporter {
+    /// What is served.
+    fn app(
+        &self,
+        health: Health,
+        life: watch::Receiver<Life>,
+        scraped: watch::Sender<bool>,
+        measure: &Handle,
+    ) -> App {
+        App::new(
+            self.metrics.clone(),
+            self.board.clone(),
+            health,
+            life,
+            scraped,
+            Switch {
+                pause: self.pause.clone(),
+                lifecycle: self.lifecycle.clone(),
+                probing: self.probing.map(|offset| Probing {
+                    demand: Demand::new(&self.supervisor, &self.metrics, measure),
+                    offset,
+                }),
+            },
+            self.logs.clone(),
+        )
+    }
+
     /// What it does once the schedule is armed, in words.
     fn probing(&self) -> String {
         format!("probing {} series", self.supervisor.watched().count())
+    }
+}
+
+/// Waits until what was used last is kept.
+async fn saved_last(keeping: JoinHandle<()>) {
+    match timeout(LAST_SAVE, keeping).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "what was used last is not kept"),
+        Err(_) => tracing::error!(
+            "what was used last is not kept: the file system of --storage.path does not answer"
+        ),
     }
 }
 
