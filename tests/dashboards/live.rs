@@ -56,6 +56,7 @@ const EMPTY: &[(&str, &str)] = &[
         "requests fail by our own doing only where something is wrong here",
     ),
     ("detail / Certificates end in / A", "its servers speak no TLS"),
+    ("detail / Not to be read / B", "its targets have no secrets"),
 ];
 
 /// How long the demo is watched: two rounds of its slowest probe, ten good bursts of its single user.
