@@ -152,7 +152,14 @@ mod tests {
         );
 
         let (late, truth) = request(3, 206, 200);
-        let good = |users| Accuracy::of(users, &[good.clone()], Vec::new(), &[Arc::clone(&unknown)]);
+        let good = |users| {
+            Accuracy::of(
+                users,
+                std::slice::from_ref(&good),
+                Vec::new(),
+                &[Arc::clone(&unknown)],
+            )
+        };
         let late = Accuracy::of(200, &[late], Vec::new(), &[truth]);
         assert!(!late.is_trusted());
         assert_eq!(trusted(&[good(1), good(50), late.clone(), good(500)]), Some(50));

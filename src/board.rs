@@ -133,7 +133,7 @@ impl Board {
                 metrics.burst_ended(summary, Instant::now());
                 log_burst(watched, summary, *cancelled);
             }
-            What::Tries(_) => {}
+            What::Tries(_) | What::Restarted => {}
             What::Searched(capacity, cancelled) => {
                 metrics.searched(capacity, Instant::now());
                 log_search(watched, capacity, *cancelled);
@@ -144,7 +144,6 @@ impl Board {
             }
             What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),
             What::Stretched(stretch) => metrics.stretched(*stretch),
-            What::Restarted => {}
         }
         let mut rows = self.lock();
         let Rows { rows, at } = &mut *rows;

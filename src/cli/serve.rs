@@ -295,44 +295,12 @@ impl Exporter {
             web.spawn(web::serve(listener, router.clone(), web_stop.clone()));
         }
         web.close();
-        let (service, metrics) = (&Handle::current(), &self.metrics);
-        let beat = {
-            let (lag, metrics) = (self.lag.clone(), metrics.clone());
-            move || watch_lag(lag.clone(), metrics.clone())
-        };
-        let beating = restart::spawn(measure, "heartbeat", metrics, beat);
-        let look = move || health.clone().keep_looking();
-        let watching = restart::spawn(service, "health", metrics, look);
         let drained = CancellationToken::new();
-        let keeping = self.storage.take().map(|(storage, state)| {
-            let (protection, drained) = (self.supervisor.protection(), drained.clone());
-            let (baselines, calibrations) = (self.baselines.clone(), self.calibrations.clone());
-            let keep = move || {
-                keep(
-                    storage.clone(),
-                    state.clone(),
-                    protection.clone(),
-                    baselines.clone(),
-                    calibrations.clone(),
-                    drained.clone(),
-                )
-            };
-            restart::spawn(service, "state", metrics, keep)
-        });
+        let keeping = self.keep_state(&drained);
 
         // Nothing is sent before it is known whether it may be.
         self.pause.look(&Handle::current()).await;
-        let looking = {
-            let (pause, handle) = (self.pause.clone(), service.clone());
-            let look = move || pause.clone().keep_looking(handle.clone());
-            restart::spawn(service, "kill switch", metrics, look)
-        };
-        let telling = {
-            let (pause, told) = (self.pause.clone(), metrics.clone());
-            let tell = move || tell_of_pauses(pause.clone(), told.clone());
-            restart::spawn(service, "kill switch told", metrics, tell)
-        };
-
+        let besides = self.run_besides(measure, health);
         systemd::ready("waiting for the first scrape".to_owned()).await;
         let (mut source, mut orders) = self.follows.take().unzip();
         let scraped = first_scrape.wait_for(|&scraped| scraped);
@@ -384,9 +352,7 @@ impl Exporter {
         if let Err(error) = self.books.await {
             tracing::error!(%error, "the last bursts are not in the books");
         }
-        for task in [beating, watching, looking, telling] {
-            task.abort();
-        }
+        besides.iter().for_each(JoinHandle::abort);
         web_stop.cancel();
         web.wait().await;
         tracing::info!("drained");
@@ -395,6 +361,48 @@ impl Exporter {
 }
 
 impl Exporter {
+    /// Begins what runs beside the probes until it is aborted: the heartbeat and who looks after it, and the kill switch.
+    fn run_besides(&self, measure: &Handle, health: Health) -> [JoinHandle<()>; 4] {
+        let (service, metrics) = (&Handle::current(), &self.metrics);
+        let beat = {
+            let (lag, metrics) = (self.lag.clone(), metrics.clone());
+            move || watch_lag(lag.clone(), metrics.clone())
+        };
+        let look_after = move || health.clone().keep_looking();
+        let look = {
+            let (pause, handle) = (self.pause.clone(), service.clone());
+            move || pause.clone().keep_looking(handle.clone())
+        };
+        let tell = {
+            let (pause, metrics) = (self.pause.clone(), metrics.clone());
+            move || tell_of_pauses(pause.clone(), metrics.clone())
+        };
+        [
+            restart::spawn(measure, "heartbeat", metrics, beat),
+            restart::spawn(service, "health", metrics, look_after),
+            restart::spawn(service, "kill switch", metrics, look),
+            restart::spawn(service, "pauses", metrics, tell),
+        ]
+    }
+
+    /// Keeps what survives restarts until all bursts are drained, where it is to be kept.
+    fn keep_state(&mut self, drained: &CancellationToken) -> Option<JoinHandle<()>> {
+        let (storage, state) = self.storage.take()?;
+        let (protection, drained) = (self.supervisor.protection(), drained.clone());
+        let (baselines, calibrations) = (self.baselines.clone(), self.calibrations.clone());
+        let keep = move || {
+            keep(
+                storage.clone(),
+                state.clone(),
+                protection.clone(),
+                baselines.clone(),
+                calibrations.clone(),
+                drained.clone(),
+            )
+        };
+        Some(restart::spawn(&Handle::current(), "state", &self.metrics, keep))
+    }
+
     /// What it does once the schedule is armed, in words.
     fn probing(&self) -> String {
         format!("probing {} series", self.supervisor.watched().count())
