@@ -16,7 +16,7 @@ LABEL org.opencontainers.image.title="llm-probe-exporter" \
       org.opencontainers.image.description="Probes LLM inference endpoints with bursts of concurrent streaming requests and tells Prometheus what a user would have felt" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /llm-probe-exporter /usr/local/bin/llm-probe-exporter
-COPY --from=build /src/LICENSE /usr/share/doc/llm-probe-exporter/LICENSE
+COPY --from=build /src/LICENSE /src/THIRD-PARTY.md /usr/share/doc/llm-probe-exporter/
 # The user `nonroot` of the base, as a number, so that Kubernetes can verify runAsNonRoot.
 USER 65532:65532
 EXPOSE 9850

@@ -82,6 +82,13 @@ impl Baseline {
         }
     }
 
+    /// Whether it can be what was learned: a file may hold anything.
+    fn is_sound(&self) -> bool {
+        [&self.ttft, &self.itl, &self.connecting, &self.tokens_per_arrival]
+            .into_iter()
+            .all(Track::is_sound)
+    }
+
     /// Learns from a good burst, at so many seconds since the Unix epoch.
     pub fn learn(&mut self, burst: Medians, at: f64) {
         let hours = if self.bursts == 0 {
@@ -109,14 +116,18 @@ impl Track {
         self.settled.or_else(|| percentile(&self.early, 50))
     }
 
+    fn is_sound(&self) -> bool {
+        let mut values = self.early.iter().chain(&self.settled);
+        self.early.len() < EARLY && self.early.is_sorted() && values.all(|value| *value > 0.0)
+    }
+
     /// `step`: by how much the logarithm may move.
     fn learn(&mut self, median: Option<f64>, step: f64) {
         // Nothing can be said of ratios to 0.
         let Some(median) = median.filter(|median| *median > 0.0) else {
             return;
         };
-        // A file may hold anything.
-        if let Some(settled) = self.settled.filter(|settled| *settled > 0.0) {
+        if let Some(settled) = self.settled {
             let distance = (median / settled).ln();
             self.settled = Some(settled * distance.clamp(-step, step).exp());
             return;
@@ -134,9 +145,10 @@ impl Track {
 pub type Baselines = Lasting<Baseline>;
 
 impl Baselines {
-    /// Takes up what was kept, as far as it is not too old `at` the moment.
+    /// Takes up what was kept, as far as it is sound and not too old `at` the moment.
     pub fn restore(&self, kept: &BTreeMap<String, Baseline>, at: f64) {
-        self.take_up(kept, |baseline| at - baseline.last <= FORGOTTEN_AFTER_SECONDS);
+        let is_fresh = |baseline: &Baseline| at - baseline.last <= FORGOTTEN_AFTER_SECONDS;
+        self.take_up(kept, |baseline| baseline.is_sound() && is_fresh(baseline));
     }
 
     /// Learns from a good burst, at so many seconds since the Unix epoch.
@@ -228,14 +240,20 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_in_a_file_is_unlearned() {
+    fn nonsense_in_a_file_is_not_taken_up() {
         let mut baseline = Baseline::default();
         teach(&mut baseline, 0..40, |_| 0.2);
-        let text = serde_json::to_string(&baseline).unwrap();
-        let text = text.replacen("\"settled\":0.2", "\"settled\":-0.2", 1);
-        let mut wrong: Baseline = serde_json::from_str(&text).unwrap();
-        assert_ne!(wrong, baseline);
-        teach(&mut wrong, 40..80, |_| 0.2);
-        assert_eq!(wrong.usual(), baseline.usual());
+        let text = serde_json::to_string(&BTreeMap::from([("a", &baseline)])).unwrap();
+        let taken_up = |text: &str| {
+            let baselines = Baselines::default();
+            baselines.restore(&serde_json::from_str(text).unwrap(), 1e9);
+            baselines.of("a")
+        };
+        assert_eq!(taken_up(&text), baseline);
+        for nonsense in ["\"settled\":-0.2", "\"settled\":0.0"] {
+            let wrong = text.replacen("\"settled\":0.2", nonsense, 1);
+            assert_ne!(wrong, text);
+            assert_eq!(taken_up(&wrong), Baseline::default(), "{nonsense}");
+        }
     }
 }

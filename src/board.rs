@@ -115,36 +115,9 @@ impl Board {
         }
     }
 
-    fn record(&self, Event { watched, what }: &Event) {
-        let metrics = &watched.metrics;
-        match what {
-            What::Armed => metrics.armed(unix_now()),
-            What::Disarmed(skip) => {
-                metrics.disarmed();
-                log_closing(watched, *skip);
-            }
-            What::NextDue(at, interval) => metrics.next_due(*at, *interval),
-            What::Begun(lag) => metrics.burst_begun(unix_now(), *lag),
-            What::Request(judged) => {
-                metrics.request(judged, unix_now());
-                log_request(watched, judged);
-            }
-            What::Ended(summary, cancelled) => {
-                metrics.burst_ended(summary, Instant::now());
-                log_burst(watched, summary, *cancelled);
-            }
-            What::Tries(_) | What::Restarted => {}
-            What::Searched(capacity, cancelled) => {
-                metrics.searched(capacity, Instant::now());
-                log_search(watched, capacity, *cancelled);
-            }
-            What::Skipped(skip, bursts) => {
-                metrics.skipped(*skip, *bursts);
-                log_skip(watched, *skip, *bursts);
-            }
-            What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),
-            What::Stretched(stretch) => metrics.stretched(*stretch),
-        }
+    fn record(&self, event: &Event) {
+        count(event);
+        let Event { watched, what } = event;
         let mut rows = self.lock();
         let Rows { rows, at } = &mut *rows;
         if let Some(row) = at.get(&watched.series.key()).and_then(|&at| rows.get_mut(at)) {
@@ -154,6 +127,46 @@ impl Board {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Rows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts what happened in the metrics of its series, and logs it.
+pub fn count(event: &Event) {
+    let Event { watched, what } = event;
+    let metrics = &watched.metrics;
+    match what {
+        What::Armed => metrics.armed(unix_now()),
+        What::Disarmed(_) => metrics.disarmed(),
+        What::NextDue(at, interval) => metrics.next_due(*at, *interval),
+        What::Begun(lag) => metrics.burst_begun(unix_now(), *lag),
+        What::Request(judged) => metrics.request(judged, unix_now()),
+        What::Ended(summary, _) => metrics.burst_ended(summary, Instant::now()),
+        What::Tries(_) | What::Restarted => {}
+        What::Searched(capacity, _) => metrics.searched(capacity, Instant::now()),
+        What::Skipped(skip, bursts) => metrics.skipped(*skip, *bursts),
+        What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),
+        What::Spent(judged) => metrics.spent(judged),
+        What::Stretched(stretch) => metrics.stretched(*stretch),
+    }
+    log(event);
+}
+
+/// Logs what happened.
+pub fn log(Event { watched, what }: &Event) {
+    match what {
+        What::Disarmed(skip) => log_closing(watched, *skip),
+        What::Request(judged) => log_request(watched, judged),
+        What::Ended(summary, cancelled) => log_burst(watched, summary, *cancelled),
+        What::Searched(capacity, cancelled) => log_search(watched, capacity, *cancelled),
+        What::Skipped(skip, bursts) => log_skip(watched, *skip, *bursts),
+        What::Armed
+        | What::NextDue(..)
+        | What::Begun(_)
+        | What::Tries(_)
+        | What::RequestsSkipped(..)
+        | What::Spent(_)
+        | What::Stretched(_)
+        | What::Restarted => {}
     }
 }
 
@@ -200,7 +213,7 @@ impl Row {
                     *ended += 1;
                 }
             }
-            What::Request(_) | What::RequestsSkipped(..) | What::Tries(_) => {}
+            What::Request(_) | What::RequestsSkipped(..) | What::Spent(_) | What::Tries(_) => {}
             What::Searched(capacity, _) => {
                 self.state = State::Waiting;
                 self.bursts += 1;

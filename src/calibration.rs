@@ -91,6 +91,13 @@ pub struct Count {
     pub tokens: Tokens,
 }
 
+impl Count {
+    /// Whether it can be true.
+    fn is_sound(&self) -> bool {
+        self.words > 0 && self.tokens > Tokens(0) && self.tokens < Tokens::MOST
+    }
+}
+
 /// What was learned of one kind of request to one target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
@@ -103,7 +110,7 @@ pub struct Calibration {
 impl Calibration {
     /// Learns a count, at so many seconds since the Unix epoch. One that cannot be true is passed over.
     pub fn learn(&mut self, count: Count, at: f64) {
-        if count.words == 0 || count.tokens == Tokens(0) || count.tokens >= Tokens::MOST {
+        if !count.is_sound() {
             return;
         }
         let is_as_long = |other: &Count| other.words == count.words;
@@ -113,12 +120,15 @@ impl Calibration {
         {
             self.counts.remove(first);
         } else if self.counts.len() >= MOST_COUNTS {
-            // A file may hold any number.
-            let too_many = self.counts.len() + 1 - MOST_COUNTS;
-            self.counts.drain(..too_many);
+            self.counts.remove(0);
         }
         self.counts.push(count);
         self.last = at;
+    }
+
+    /// Whether it can be what was learned: a file may hold anything, and to fit counts takes their square in time.
+    fn is_sound(&self) -> bool {
+        self.counts.len() <= MOST_COUNTS && self.counts.iter().all(Count::is_sound)
     }
 
     /// Whether prompts of clearly different lengths were counted, so that nothing has to be assumed.
@@ -217,10 +227,10 @@ fn weighted_median(mut pairs: Vec<(f64, f64)>) -> Option<f64> {
 pub type Calibrations = Lasting<Calibration>;
 
 impl Calibrations {
-    /// Takes up what was kept, as far as it is not too old `at` the moment.
+    /// Takes up what was kept, as far as it is sound and not too old `at` the moment.
     pub fn restore(&self, kept: &BTreeMap<String, Calibration>, at: f64) {
         self.take_up(kept, |calibration| {
-            at - calibration.last <= FORGOTTEN_AFTER_SECONDS
+            calibration.is_sound() && at - calibration.last <= FORGOTTEN_AFTER_SECONDS
         });
     }
 

@@ -16,7 +16,7 @@
 //! it is [`busy`]. A running burst is cut short where it does harm. What was used is kept over restarts ([`state`]).
 //!
 //! Each [`request`] takes its turn at the [`gate`], says in its headers who it is ([`identity`]), goes out through
-//! the target's [`client`], and stamps each chunk as it is read. In the [`reading`] of the response the chunk's
+//! the target's [`client`] (as the secrets on file are now, see [`access`]), and stamps each chunk as it is read. In the [`reading`] of the response the chunk's
 //! bytes become frames ([`framing`]), the frames deltas ([`dialect`]), the deltas instants ([`timeline`]). Together
 //! with its [`outcome`] and what the server counted ([`usage`]) that is the [`record`] of a request: exactly one,
 //! whatever happened. An endpoint that refuses may say when to come back ([`retry_after`]).
@@ -30,7 +30,9 @@
 //! why they were slow ([`diagnose`]). Where a probe searches for the highest load that meets its objective, what came of
 //! one burst decides on the next ([`capacity`]).
 //!
-//! The plan may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
+//! Somebody may ask for one burst more, and is told of that one alone ([`demand`]).
+//!
+//! Several exporters may share a plan ([`shard`]); targets may be listed elsewhere ([`discovery`]). It may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
 //!
 //! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
 //! row of the page ([`web`]). [`cli`] puts the parts together; `once` prints a [`report`] instead.
@@ -46,7 +48,7 @@
 //!
 //! - Modules import only those that stand before them in the list of `tests/architecture.rs`, and the outside
 //!   crates that matter have their homes listed there.
-//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `schedule`, `load`,
+//! - `framing`, `dialect`, `reading`, `timeline`, `measure`, `slo`, `calendar`, `cron`, `rhythm`, `shard`, `schedule`, `load`,
 //!   `budget`, `backoff`, `busy`, `diagnose`, `capacity`, `baseline`, `calibration` and the engine of `sim` hold no clock and do no I/O: instants
 //!   are passed in.
 //! - Measuring has a [`runtime`] of its own. Whether that makes progress and gets its CPU is looked after ([`health`]), and
@@ -56,6 +58,7 @@
 //! - A number that is not known is `None` and never zero; [`units`] keeps seconds, tokens and shares apart.
 //! - A percentile is that of [`quantile`], and what is drawn comes from a distribution of [`random`].
 
+pub mod access;
 pub mod accuracy;
 pub mod answer;
 pub mod backoff;
@@ -72,8 +75,10 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod cron;
+pub mod demand;
 pub mod diagnose;
 pub mod dialect;
+pub mod discovery;
 pub mod expect;
 pub mod framing;
 pub mod gate;
@@ -103,6 +108,7 @@ pub mod rhythm;
 pub mod runner;
 pub mod runtime;
 pub mod schedule;
+pub mod shard;
 pub mod sim;
 pub mod slo;
 pub mod state;
@@ -115,4 +121,5 @@ pub mod timetable;
 pub mod tokenizer;
 pub mod units;
 pub mod usage;
+pub mod version;
 pub mod web;

@@ -178,8 +178,12 @@ reasons! {
         Ladder = "ladder",
         /// The program was draining.
         Drain = "drain",
+        /// There was no token to send: whoever gives them did not.
+        Auth = "auth",
         /// It came due while the process was stopped or starved.
         Late = "late",
+        /// Whoever asked for it over HTTP waits no longer.
+        Deadline = "deadline",
     }
 }
 

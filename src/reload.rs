@@ -84,7 +84,7 @@ impl Order {
 }
 
 /// Where the file is in the end, and what it says; `None` where it cannot be read.
-async fn seen(file: &Path) -> Option<(PathBuf, Vec<u8>)> {
+pub async fn seen(file: &Path) -> Option<(PathBuf, Vec<u8>)> {
     let file = file.to_owned();
     let look = move || -> std::io::Result<_> {
         // Kubernetes mounts by a link to a new directory each time, also when another file of it has changed.

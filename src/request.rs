@@ -91,10 +91,11 @@ impl Request {
                 asked: self.asked.clone(),
                 ..Record::new(self.number, self.warmup, self.intended)
             },
-            tape: endpoint
-                .recording
-                .as_ref()
-                .map(|room| room.tape(self.body.clone())),
+            tape: endpoint.recording.as_ref().map(|room| {
+                let mut tape = room.tape(self.body.clone());
+                tape.secrets = endpoint.client.secrets();
+                tape
+            }),
             deliver: Some(deliver),
         };
         let (keep_text, hand_back) = (self.keep_text, self.hand_back);

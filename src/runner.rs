@@ -1,7 +1,9 @@
 //! One probe at one target: waits until a burst is due, for its turn and its places, fires it, and counts what
 //! was due and not fired.
 
+mod demand;
 mod firing;
+mod renewing;
 mod searching;
 mod sizing;
 mod trial;
@@ -27,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::sizing::{Sizing, Tried};
 use self::waits::Waits;
 use crate::{
+    access::Access,
     baseline::Baselines,
     burst::Burst,
     calibration::Fit,
@@ -41,7 +44,6 @@ use crate::{
     pause::PauseSwitch,
     prompt::Cache,
     protection::{Brake, Guarded, Spending},
-    request::Endpoint,
     rhythm::Replica,
     summary::{Judged, Summary},
     units::Seconds,
@@ -84,6 +86,8 @@ pub enum What {
     Skipped(Skip, u32),
     /// So many requests of a burst were never sent.
     RequestsSkipped(Skip, u32),
+    /// A request ended of a burst that somebody asked for: what it used counts, and nothing else of it.
+    Spent(Box<Judged>),
     /// By how much budgets stretch the interval, at least 1.
     Stretched(f64),
     /// The task that fires the bursts died, and begins anew.
@@ -95,18 +99,18 @@ pub enum What {
 pub struct Runner {
     pub probe: Arc<Probe>,
     pub target: Arc<Target>,
-    pub endpoint: Arc<Endpoint>,
+    pub access: Arc<Access>,
     /// Whose turn it is at the target; `None` where bursts of several probes may run at once.
     pub turn: Option<Arc<Semaphore>>,
     /// Requests that may be under way, over all probes.
     pub places: Arc<Semaphore>,
     pub steps: Vec<Arc<Watched>>,
-    pub guarded: Guarded,
+    pub guarded: Arc<Guarded>,
     /// What is usual for each series.
     pub baselines: Baselines,
-    pub sizing: Sizing,
+    pub sizing: Arc<Sizing>,
     /// Conversations so far: a request each, unless it is a later turn of one.
-    pub asked: AtomicU64,
+    pub asked: Arc<AtomicU64>,
     pub lag: Lag,
     /// The runtime whose threads may look into answers.
     pub blocking: Handle,
@@ -118,6 +122,8 @@ pub struct Runner {
     pub drain: CancellationToken,
     /// No bursts at all.
     pub abort: CancellationToken,
+    /// Until when its only round is over, which somebody waits for; `None`: it follows its schedule.
+    pub deadline: Option<Instant>,
 }
 
 impl Runner {
@@ -155,6 +161,12 @@ impl Runner {
         cancel: &CancellationToken,
     ) {
         let mut due = due;
+        waits.inspect(|waits| waits.begin());
+        let renewed = self.renew(cancel).await;
+        waits.inspect(|waits| waits.end());
+        if let Err(skip) = renewed {
+            return self.skip_round(skip, 1);
+        }
         match self.guarded.admit(&self.blocking).await {
             Ok(Some(trial)) => {
                 if let Err(skip) = self.trial(trial, due, waits, cancel).await {
@@ -171,7 +183,11 @@ impl Runner {
         if let Some(skip) = self.forbids(waits) {
             return self.skip_round(skip, 1);
         }
-        let spending = self.guarded.round();
+        let spending = match self.deadline {
+            None => self.guarded.round(),
+            // Nobody counts on it: it thins out no round that is due.
+            Some(_) => self.guarded.apart(self.probe.requests_of_a_round()),
+        };
         self.tell_all(|| What::Stretched(self.guarded.stretch()));
         let Some(mut spending) = spending else {
             return self.skip_round(Skip::Budget, 1);
@@ -252,9 +268,9 @@ impl Runner {
         waits: Option<&Waits>,
         cancel: &CancellationToken,
     ) -> Result<OwnedSemaphorePermit, Skip> {
-        let until = waits.map(|waits| {
+        let until = waits.map_or(self.deadline, |waits| {
             waits.begin();
-            due + self.probe.every
+            Some(due + self.probe.every)
         });
         let places = self.wait(&self.places, users, until, Skip::InFlight, cancel);
         let places = places.await;
@@ -283,7 +299,7 @@ impl Runner {
         tokio::select! {
             biased;
             () = self.drain.cancelled() => Err(Skip::Drain),
-            () = cancel.cancelled() => Err(Skip::Paused),
+            () = cancel.cancelled() => Err(self.reason_to_cancel()),
             // The semaphores are never closed.
             acquired = acquire => acquired?.map_err(|_| Skip::Drain),
         }
@@ -299,7 +315,7 @@ impl Runner {
     fn prepared(&self, step: &Watched, series: &Series, brake: Arc<Brake>) -> Burst {
         Burst {
             series: series.clone(),
-            endpoint: Arc::clone(&self.endpoint),
+            endpoint: self.access.endpoint(),
             in_flight: step.metrics.in_flight(),
             lag: self.lag.clone(),
             blocking: self.blocking.clone(),
@@ -324,6 +340,7 @@ impl Runner {
         let burst = self.prepared(step, series, Arc::clone(brake)).run(|judged| {
             spending.charge(&judged);
             self.count(&judged);
+            self.learns_of(judged.record.outcome);
             each(&judged);
             self.tell(step, What::Request(Box::new(judged)));
         });
@@ -354,10 +371,12 @@ impl Runner {
         pending().await
     }
 
-    /// Why what was cancelled was: all bursts end, or the kill switch is on.
+    /// Why what was cancelled was: all bursts end, nobody waits for this one any more, or the kill switch is on.
     fn reason_to_cancel(&self) -> Skip {
         if self.abort.is_cancelled() {
             Skip::Drain
+        } else if self.deadline.is_some() && !self.pause.is_on() {
+            Skip::Deadline
         } else {
             Skip::Paused
         }

@@ -38,6 +38,27 @@ struct Versioned<S> {
     state: S,
 }
 
+impl State {
+    /// What a file holds; else what is wrong with it.
+    pub fn understood(bytes: &[u8]) -> Result<Self, String> {
+        let file: Versioned<Value> =
+            serde_json::from_slice(bytes).map_err(|error| format!("cannot be understood ({error})"))?;
+        if file.version != VERSION {
+            return Err(format!("is of version {} and not {VERSION}", file.version));
+        }
+        serde_json::from_value(file.state).map_err(|error| format!("cannot be understood ({error})"))
+    }
+
+    /// What a file is to hold.
+    pub fn written(&self) -> io::Result<Vec<u8>> {
+        let versioned = Versioned {
+            version: VERSION,
+            state: self,
+        };
+        Ok(serde_json::to_vec(&versioned)?)
+    }
+}
+
 /// The directory in which the state is kept.
 #[derive(Clone, Debug)]
 pub struct Storage {
@@ -58,7 +79,7 @@ impl Storage {
             Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
             Err(error) => return Err(error),
             Ok(found) if found.len() > MAX_BYTES => storage.set_aside("is larger than 64 MiB")?,
-            Ok(_) => match understood(&fs::read(&storage.path)?) {
+            Ok(_) => match State::understood(&fs::read(&storage.path)?) {
                 Ok(state) => state,
                 Err(why) => storage.set_aside(&why)?,
             },
@@ -70,11 +91,7 @@ impl Storage {
 
     /// Replaces what is kept: a reader sees the old file or the new one, also after a crash.
     pub fn save(&self, state: &State) -> io::Result<()> {
-        let versioned = Versioned {
-            version: VERSION,
-            state,
-        };
-        let text = serde_json::to_vec(&versioned)?;
+        let text = state.written()?;
         let new = self.path.with_extension("json.new");
         let mut file = File::create(&new)?;
         file.write_all(&text)?;
@@ -118,15 +135,6 @@ fn lock(path: &Path) -> io::Result<File> {
         ),
     }
     Ok(file)
-}
-
-fn understood(bytes: &[u8]) -> Result<State, String> {
-    let file: Versioned<Value> =
-        serde_json::from_slice(bytes).map_err(|error| format!("cannot be understood ({error})"))?;
-    if file.version != VERSION {
-        return Err(format!("is of version {} and not {VERSION}", file.version));
-    }
-    serde_json::from_value(file.state).map_err(|error| format!("cannot be understood ({error})"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -24,16 +24,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{places::Places, running::Running};
 use crate::{
+    access::{Access, Setup},
     baseline::Baselines,
     calibration::Calibrations,
-    client::{Client, ClientError},
+    client::ClientError,
     config::plan::{Global, Plan, Probe, Series, Target},
     gate::Gate,
     lag::Lag,
     metrics::Metrics,
     pause::PauseSwitch,
     protection::Protection,
-    request::Endpoint,
     rhythm::Replica,
     runner::{Event, Runner, Sizing, Tried, Watched},
     tape::Room,
@@ -88,6 +88,8 @@ pub struct Supervisor {
     places: Places,
     reached: HashMap<Name, Reached>,
     running: Vec<Running>,
+    /// The same, for whoever asks for a round now. It keeps none of them.
+    runners: watch::Sender<Vec<Weak<Runner>>>,
     protection: watch::Sender<Protection>,
     tasks: TaskTracker,
     /// Where schedules run, once they are armed.
@@ -125,6 +127,7 @@ impl Supervisor {
             places: Places::new(plan.global().max_in_flight),
             reached: HashMap::new(),
             running: Vec::new(),
+            runners: watch::Sender::default(),
             protection: watch::Sender::new(Protection::new(shared.replica.total())),
             shared,
             tasks: TaskTracker::new(),
@@ -139,6 +142,16 @@ impl Supervisor {
     /// The budgets and guards of its targets, as they come into force.
     pub fn protection(&self) -> watch::Receiver<Protection> {
         self.protection.subscribe()
+    }
+
+    /// Its probes at their targets, as they come into force.
+    pub fn runners(&self) -> watch::Receiver<Vec<Weak<Runner>>> {
+        self.runners.subscribe()
+    }
+
+    /// What is waited for at the end.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
     }
 
     /// Every series, in the order of the plan.
@@ -232,6 +245,8 @@ impl Supervisor {
                 self.running.push(running);
             }
         }
+        let runners = self.running.iter().map(|running| Arc::downgrade(&running.runner));
+        self.runners.send_replace(runners.collect());
         Ok((before, changes))
     }
 
@@ -252,14 +267,14 @@ impl Supervisor {
         Some(Runner {
             probe: Arc::clone(probe),
             target: Arc::clone(target),
-            endpoint: Arc::clone(&reached.endpoint),
+            access: Arc::clone(&reached.access),
             turn: reached.turn.clone(),
             places: Arc::clone(self.places.semaphore()),
             steps: probe.steps.iter().map(watch).collect(),
-            guarded: self.protection.borrow().of(probe, target)?,
+            guarded: Arc::new(self.protection.borrow().of(probe, target)?),
             baselines: shared.baselines.clone(),
-            sizing: Sizing::new(probe, target, &shared.calibrations, &reached.tried),
-            asked: AtomicU64::default(),
+            sizing: Arc::new(Sizing::new(probe, target, &shared.calibrations, &reached.tried)),
+            asked: Arc::default(),
             lag: shared.lag.clone(),
             blocking: shared.blocking.clone(),
             events: shared.events.clone(),
@@ -267,6 +282,7 @@ impl Supervisor {
             pause: shared.pause.clone(),
             drain: self.drain.child_token(),
             abort: self.abort.child_token(),
+            deadline: None,
         })
     }
 
@@ -301,7 +317,7 @@ impl Supervisor {
 #[derive(Clone, Debug)]
 struct Reached {
     target: Arc<Target>,
-    endpoint: Arc<Endpoint>,
+    access: Arc<Access>,
     /// `None` where bursts of several probes may run at once.
     turn: Option<Arc<Semaphore>>,
     /// What was tried to learn how it counts prompts.
@@ -310,24 +326,21 @@ struct Reached {
 
 impl Reached {
     fn new(target: &Arc<Target>, global: &Global, shared: &Shared) -> Result<Self, TargetError> {
-        let client =
-            Client::new(target, &global.user_agent, &shared.blocking).map_err(|source| TargetError {
-                target: target.name.clone(),
-                source,
-            })?;
-        let endpoint = Endpoint {
-            client,
-            dialect: target.api,
-            text_mode: target.text_mode,
-            replica_header: target.replica_header.clone(),
+        let setup = Setup {
+            user_agent: global.user_agent.clone(),
             gate: shared.gate.clone(),
             identity: global.identity.clone(),
             recording: shared.recording.clone(),
+            blocking: shared.blocking.clone(),
         };
+        let access = Access::new(target, setup).map_err(|source| TargetError {
+            target: target.name.clone(),
+            source,
+        })?;
         let turn = (!target.share).then(|| Arc::new(Semaphore::new(1)));
         Ok(Self {
             target: Arc::clone(target),
-            endpoint: Arc::new(endpoint),
+            access: Arc::new(access),
             turn,
             tried: Tried::default(),
         })

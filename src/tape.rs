@@ -1,9 +1,12 @@
 //! The bytes of one response as they were read, kept for a recording (see [`crate::recording`]) where there is
 //! one. No clock, no I/O, bounded memory.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -49,6 +52,7 @@ impl Room {
             truncated: false,
             held: 0,
             room: self.clone(),
+            secrets: Hidden::default(),
         }
     }
 }
@@ -69,6 +73,18 @@ pub struct Tape {
     pub truncated: bool,
     held: usize,
     room: Room,
+    /// What the request was sent with, and a recording may not hold.
+    pub secrets: Hidden,
+}
+
+/// Secrets, in every form in which they may be sent back. `Debug` does not show them.
+#[derive(Clone, Default)]
+pub struct Hidden(pub Arc<[String]>);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Hidden").finish_non_exhaustive()
+    }
 }
 
 /// [`Read`] without its chunks.

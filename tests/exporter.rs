@@ -86,6 +86,27 @@ fn sigterm_drains_and_exits_0() {
 }
 
 #[test]
+fn a_plan_that_wants_more_sockets_than_there_may_be_is_refused_at_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probes.yaml");
+    fs::write(&file, schedule("concurrency: 500")).unwrap();
+    let output = std::process::Command::new("bash")
+        .args([
+            "-c",
+            "ulimit -n 600 && exec \"$0\" \"--config.file=$1\" --web.listen-address=127.0.0.1:0",
+        ])
+        .args([program().get_program(), file.as_os_str()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("500 requests under way at once") && said.contains("may have 600"),
+        "{said}"
+    );
+}
+
+#[test]
 fn once_reports_what_a_signal_cut() {
     // A server that accepts and says nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

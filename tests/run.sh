@@ -15,7 +15,7 @@ USAGE
 }
 
 readonly largest_binary=16000000 # bytes
-readonly debian_packages=(ca-certificates curl gcc libc6-dev libgomp1 libstdc++6 iproute2 iptables python3 python3-venv)
+readonly debian_packages=(ca-certificates curl gcc libc6-dev libgomp1 libstdc++6 iproute2 iptables libfaketime python3 python3-venv systemd debootstrap)
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -191,7 +191,8 @@ variables() {
         LLM_PROBE_TEST_ALERTMANAGER "$alertmanager/usr/bin/prometheus-alertmanager" \
         LLM_PROBE_TEST_AMTOOL "$alertmanager/usr/bin/amtool" \
         LLM_PROBE_TEST_LLAMA_PYTHON "$python_env/bin/python" \
-        LLM_PROBE_TEST_GGUF "$model"
+        LLM_PROBE_TEST_GGUF "$model" \
+        LLM_PROBE_TEST_FAKETIME "$(dpkg -L libfaketime | grep -m 1 '/libfaketimeMT\.so')"
 }
 
 begin() {
@@ -227,9 +228,11 @@ step cargo fmt --check
 step cargo clippy --all-targets --locked -- -D warnings
 step env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --locked
 step cargo test --doc --locked
+step tools/dependencies.py check
 step cargo deny --locked --offline check --hide-inclusion-graph bans licenses sources
 step cargo build --release --locked
 step check_binary_size
+step as_root tests/image.sh "$binary" "$cache/image-base"
 
 # Last, and in place of this shell: the summary of nextest ends the output, its exit code is ours.
 headline 'cargo nextest run --locked --run-ignored all'

@@ -42,11 +42,13 @@ pub(crate) fn is_in_bounds() -> bool {
 
     let text = String::from_utf8(metrics.render(Format::Text)).expect("the text format is UTF-8");
     let registry = theirs::registry(&text);
+    // Gathered once, which only makes theirs quicker.
+    let gathered = registry.gather();
     let encoded = || {
         let mut out = Vec::new();
         let encoder = TextEncoder::new();
         encoder
-            .encode(&registry.gather(), &mut out)
+            .encode(&gathered, &mut out)
             .expect("memory takes every write");
         out
     };

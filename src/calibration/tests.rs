@@ -174,3 +174,27 @@ fn it_survives_being_kept() {
         assert_eq!(again.of("a") == calibrations.of("a"), is_kept);
     }
 }
+
+#[test]
+fn what_cannot_have_been_learned_is_not_taken_up() {
+    let kept = |counts: &[Count]| {
+        let counts = serde_json::to_value(counts).unwrap();
+        let kept = serde_json::json!({ "m": { "counts": counts, "last": 1e9 } });
+        let calibrations = Calibrations::default();
+        calibrations.restore(&serde_json::from_value(kept).unwrap(), 1e9);
+        calibrations.of("m").counts.len()
+    };
+    let count = |words, tokens| Count {
+        words,
+        tokens: Tokens(tokens),
+    };
+    let few: Vec<_> = (1..=MOST_COUNTS as u64)
+        .map(|words| count(words, words))
+        .collect();
+    assert_eq!(kept(&few), MOST_COUNTS);
+    // All of these would be compared with one another.
+    let many: Vec<_> = (1..=1000).map(|words| count(words, words)).collect();
+    assert_eq!(kept(&many), 0);
+    assert_eq!(kept(&[count(0, 5)]), 0);
+    assert_eq!(kept(&[count(5, u64::MAX)]), 0);
+}

@@ -5,10 +5,14 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{CliError, ConfigArgs, LimitArgs, print, seldom::too_seldom};
+use super::{
+    CliError, ConfigArgs, LimitArgs, descriptors, print, seldom::too_seldom, shard::ShardArgs,
+    web::WebConfigArgs,
+};
 use crate::{
     clock::unix_now,
     config::plan::{Plan, Probe, Series},
+    discovery::Known,
     load::{Load, Volume},
     prompt::Source,
     runtime::Runtimes,
@@ -23,6 +27,12 @@ pub(super) struct CheckArgs {
 
     #[command(flatten)]
     limit: LimitArgs,
+
+    #[command(flatten)]
+    shard: ShardArgs,
+
+    #[command(flatten)]
+    web: WebConfigArgs,
 }
 
 const HOUR: f64 = 3600.0;
@@ -30,7 +40,11 @@ const DAY: f64 = 24.0 * HOUR;
 
 impl CheckArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
-        let plan = self.config.read()?;
+        let plan = self
+            .config
+            .read(&Known::default(), runtimes)?
+            .of_shard(self.shard.shard()?);
+        let rules = self.web.read()?;
         let (shared, _) = Shared::new(&plan, runtimes.service.handle());
         // Sets up what `serve` would, which says whether certificates and keys are fit for use.
         let metrics = shared.metrics.clone();
@@ -44,10 +58,17 @@ impl CheckArgs {
         for warning in plan.warnings() {
             print(&format!("{warning}\n"))?;
         }
+        for warning in &rules.warnings {
+            print(&format!("{warning}\n"))?;
+        }
         if plan.has_budgets() {
             print("note: budgets survive restarts only where `serve` is given --storage.path\n")?;
         }
-        for warning in misfits(&plan).into_iter().chain(too_seldom(&plan)) {
+        for warning in misfits(&plan)
+            .into_iter()
+            .chain(too_seldom(&plan))
+            .chain(descriptors::shortage(&plan))
+        {
             print(&format!("warning: {warning}\n"))?;
         }
         self.limit.check(samples)?;

@@ -4,7 +4,6 @@ use std::{net::SocketAddr, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,6 +21,7 @@ use crate::{
     sim,
     summary::{Stats, Summary},
     units::{Ratio, Seconds},
+    web::{Door, Place, Rules},
 };
 
 /// The demo's configuration; its targets are replaced by the servers that the demo starts.
@@ -55,7 +55,7 @@ impl DemoArgs {
         let stop_simulators = CancellationToken::new();
         let mut text = CONFIG.to_owned();
         for (placeholder, slots, faults) in SERVERS {
-            let server = simulator(slots, faults, stop_simulators.clone());
+            let server = simulator(placeholder, slots, faults, stop_simulators.clone());
             let address = runtimes.service.block_on(server)?;
             text = text.replace(placeholder, &address.to_string());
         }
@@ -63,10 +63,15 @@ impl DemoArgs {
         let exporter = Exporter::new(&plan, runtimes, Replica::default(), PauseSwitch::default())?;
         runtimes.service.block_on(async {
             let listeners = listen(&[self.listen]).await?;
-            let page = listeners.first().map(TcpListener::local_addr).transpose()?;
+            let page = listeners.first().map(ToString::to_string);
             let tell = tokio::spawn(tell_the_story(exporter.board.clone(), page));
             let run = exporter
-                .run(listeners, runtimes.measure.handle(), Arming::Now)
+                .run(
+                    listeners,
+                    Door::new(Rules::default(), Place::default()),
+                    runtimes.measure.handle(),
+                    Arming::Now,
+                )
                 .await;
             tell.abort();
             run
@@ -76,24 +81,32 @@ impl DemoArgs {
     }
 }
 
-/// Starts a simulated server on a free port of this machine.
-async fn simulator(slots: usize, faults: &[&str], stop: CancellationToken) -> anyhow::Result<SocketAddr> {
+/// Starts a simulated server where the configuration has it, or else on a free port of this machine.
+async fn simulator(
+    wished: &str,
+    slots: usize,
+    faults: &[&str],
+    stop: CancellationToken,
+) -> anyhow::Result<SocketAddr> {
     let faults = faults.iter().map(|rule| rule.parse()).collect::<Result<_, _>>();
     let settings = sim::Settings {
         slots: Some(slots),
         faults: faults.map_err(|error| anyhow!("a fault of the demo: {error}"))?,
         ..sim::Settings::default()
     };
-    let server = sim::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), settings)
-        .await
-        .context("cannot start a simulated server")?;
+    let server = match sim::Server::bind(wished.parse()?, settings.clone()).await {
+        Ok(server) => server,
+        Err(_) => sim::Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), settings)
+            .await
+            .context("cannot start a simulated server")?,
+    };
     let address = server.local_addr()?;
     tokio::spawn(server.run(stop));
     Ok(address)
 }
 
 /// Prints what is going on, and the table of the three bursts of the observation once there is one of each.
-async fn tell_the_story(board: Board, page: Option<SocketAddr>) -> std::io::Result<()> {
+async fn tell_the_story(board: Board, page: Option<String>) -> std::io::Result<()> {
     let page = page.map_or_else(String::new, |page| {
         format!("Open http://{page}/ and http://{page}/metrics\n")
     });

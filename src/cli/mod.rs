@@ -3,12 +3,17 @@
 mod calibrate;
 mod check;
 mod demo;
+mod descriptors;
+mod handout;
 mod listen;
 mod once;
+mod probing;
 mod reload;
 mod replay;
 mod seldom;
 mod serve;
+mod shard;
+mod web;
 
 use std::{
     io::{self, Write},
@@ -21,16 +26,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::{self, ConfigError, plan::Plan},
+    discovery::Known,
     metrics,
     runtime::Runtimes,
     sim,
     supervisor::TargetError,
+    units::Name,
+    version,
 };
 
 /// Probes LLM inference endpoints with bursts of concurrent streaming requests, and tells Prometheus what a
 /// user would have felt: time to first token, inter-token latency, goodput against objectives.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(version = version::described(), max_term_width = 110, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -100,6 +108,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Print every metric family: name, type, labels, meaning.
     Metrics(MetricsArgs),
+    /// Print what lets a shell complete commands and options.
+    Completions(handout::CompletionsArgs),
+    /// Print the manual page, or write all of them.
+    Man(handout::ManArgs),
 }
 
 #[derive(Args, Debug)]
@@ -156,17 +168,31 @@ impl LimitArgs {
 }
 
 impl ConfigArgs {
-    fn read(&self) -> Result<Plan, CliError> {
-        Ok(config::load(&self.config_file)?)
+    /// Reads it, and asks for the lists of targets that it names.
+    fn read(&self, known: &Known, runtimes: &Runtimes) -> Result<Plan, CliError> {
+        let plan = config::load(&self.config_file, &known.lists())?;
+        let failed = |name: &Name, error: &str| {
+            tracing::warn!(list = %name, error, "the list of targets cannot be had");
+        };
+        let service = &runtimes.service;
+        service.block_on(known.ask(&plan, service.handle(), failed));
+        if known.lists().is_empty() {
+            return Ok(plan);
+        }
+        Ok(config::load(&self.config_file, &known.lists())?)
     }
 
-    /// Reads it and logs what is doubtful about it.
-    fn load(&self) -> Result<Plan, CliError> {
-        let plan = self.read()?;
-        for warning in plan.warnings() {
-            tracing::warn!("{}", warning.in_one_line());
-        }
+    /// Reads it with the lists that are known, and logs what is doubtful about it.
+    fn load(&self, known: &Known) -> Result<Plan, CliError> {
+        let plan = config::load(&self.config_file, &known.lists())?;
+        warn_of(&plan);
         Ok(plan)
+    }
+}
+
+fn warn_of(plan: &Plan) {
+    for warning in plan.warnings() {
+        tracing::warn!("{}", warning.in_one_line());
     }
 }
 
@@ -238,6 +264,14 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }
             Command::Demo(args) => args.run(runtimes),
+            Command::Completions(args) => {
+                args.run()?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Man(args) => {
+                args.run()?;
+                Ok(ExitCode::SUCCESS)
+            }
             Command::Metrics(args) => {
                 let table = match args.format {
                     TableFormat::Text => metrics::aligned_table(),

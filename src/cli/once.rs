@@ -20,10 +20,12 @@ use super::{
     CliError, ConfigArgs, print,
     replay::replayed,
     serve::{shutdown_signal, watch_lag},
+    warn_of,
 };
 use crate::{
     board::{log_request, log_skip},
     config::plan::{Plan, Wished},
+    discovery::Known,
     outcome::Skip,
     recording::Recorder,
     report::{Report, SearchReport},
@@ -121,7 +123,7 @@ impl OnceArgs {
         let Some(recording) = &self.replay else {
             return self.measured(runtimes);
         };
-        let plan = self.rejudge.then(|| self.config.load()).transpose()?;
+        let plan = self.rejudge.then(|| self.read(runtimes)).transpose()?;
         let reports = replayed(recording, &self.probes, plan.as_ref())?;
         if self.output == Output::Table {
             for report in &reports {
@@ -133,10 +135,16 @@ impl OnceArgs {
         verdict(&told, told.len())
     }
 
+    fn read(&self, runtimes: &Runtimes) -> Result<Plan, CliError> {
+        let plan = self.config.read(&Known::default(), runtimes)?;
+        warn_of(&plan);
+        Ok(plan)
+    }
+
     /// The plan of what is to be run.
-    fn plan(&self) -> Result<Plan, CliError> {
+    fn plan(&self, runtimes: &Runtimes) -> Result<Plan, CliError> {
         let usage = |what: String| CliError::usage(anyhow!("{what}"));
-        let plan = self.config.load()?.only(&self.probes).map_err(usage)?;
+        let plan = self.read(runtimes)?.only(&self.probes).map_err(usage)?;
         let wished = Wished {
             max: self.capacity_max,
             requests: self.capacity_requests,
@@ -160,7 +168,7 @@ impl OnceArgs {
 
     /// Runs the probes.
     fn measured(&self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
-        let plan = self.plan()?;
+        let plan = self.plan(runtimes)?;
         let (mut shared, told) = Shared::new(&plan, runtimes.service.handle());
         shared.recording = self.record.as_ref().map(|_| Room::default());
         let (lag, metrics) = (shared.lag.clone(), shared.metrics.clone());
@@ -276,6 +284,7 @@ async fn collect(
                 }
             }
             What::RequestsSkipped(..)
+            | What::Spent(_)
             | What::Stretched(_)
             | What::Armed
             | What::Disarmed(_)

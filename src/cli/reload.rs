@@ -13,15 +13,17 @@ use tokio::{
 };
 
 use super::{
-    CliError, ConfigArgs, LimitArgs,
+    CliError, ConfigArgs, LimitArgs, descriptors,
     serve::{Exporter, fits},
 };
 use crate::{
     clock::unix_now,
     config::plan::{Exposition, Plan, Realtime},
+    discovery::Discovery,
     reload::{Answer, Order},
     rhythm::Replica,
     runner::Watched,
+    shard::Shard,
     supervisor::{Changes, Shared, Supervisor},
 };
 
@@ -34,6 +36,9 @@ pub(super) struct Source {
     pub(super) config: ConfigArgs,
     pub(super) limit: LimitArgs,
     pub(super) replica: Replica,
+    pub(super) shard: Shard,
+    /// Where targets are listed elsewhere.
+    pub(super) discovery: Discovery,
     /// The labels of every series, which hold until the end of the process.
     pub(super) labels: Vec<String>,
     /// So do these.
@@ -44,7 +49,7 @@ pub(super) struct Source {
 impl Source {
     /// The plan that comes into force, or why not.
     fn read(&self, blocking: &Handle) -> Result<Plan, CliError> {
-        let plan = self.config.load()?;
+        let plan = self.config.load(self.discovery.known())?.of_shard(self.shard);
         if plan.global().labels != self.labels {
             return Err(CliError::usage(anyhow!(
                 "`global.labels` has changed, which the series that are counted cannot follow; restart the exporter"
@@ -61,6 +66,7 @@ impl Source {
             )));
         }
         fits(&plan, self.replica)?;
+        descriptors::suffice(&plan)?;
         // Sets it up aside: what is wrong with certificates and keys, and how much it would export.
         let (shared, _) = Shared::new(&plan, blocking);
         let metrics = shared.metrics.clone();
@@ -72,7 +78,7 @@ impl Source {
 
 impl Exporter {
     /// Carries out an order.
-    pub(super) async fn reload(&mut self, order: Order, source: &Source) {
+    pub(super) async fn reload(&mut self, order: Order, source: &mut Source) {
         match self.follow(source).await {
             Ok(changes) => {
                 tracing::info!(
@@ -94,11 +100,12 @@ impl Exporter {
         }
     }
 
-    async fn follow(&mut self, source: &Source) -> Result<Changes, CliError> {
+    async fn follow(&mut self, source: &mut Source) -> Result<Changes, CliError> {
         let plan = source.read(&Handle::current())?;
         let before: Vec<_> = self.supervisor.watched().cloned().collect();
         let changes = self.supervisor.follow(&plan).await?;
         self.board.follow(&self.supervisor);
+        source.discovery.follow(&plan);
         self.metrics.config_loaded(unix_now());
         let stay: HashSet<_> = self.supervisor.watched().map(Arc::as_ptr).collect();
         let gone = before

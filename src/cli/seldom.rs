@@ -162,6 +162,7 @@ mod tests {
                 "LLMProbeBackingOff",
                 "LLMProbeBudgetExhausted",
                 "LLMProbeStarved",
+                "LLMProbeExporterDown",
                 "LLMProbeRestarts",
             ];
             let shortest = windows(expr).min().filter(|_| !asks_for_one.contains(&name));

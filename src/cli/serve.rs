@@ -11,19 +11,17 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::Args;
 use tokio::{
-    net::TcpListener,
     runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::{Mutex, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    CliError, ConfigArgs, LimitArgs,
-    listen::{ListenAddress, listen},
-    reload::Source,
+    CliError, ConfigArgs, LimitArgs, descriptors, probing::ProbeArgs, reload::Source, shard::ShardArgs,
+    warn_of, web::WebArgs,
 };
 use crate::{
     baseline::Baselines,
@@ -31,6 +29,8 @@ use crate::{
     calibration::Calibrations,
     clock::unix_now,
     config::plan::Plan,
+    demand::Demand,
+    discovery::{Discovery, Known},
     health::Health,
     lag::Lag,
     metrics::Metrics,
@@ -43,7 +43,7 @@ use crate::{
     state::{State, Storage},
     supervisor::{Shared, Supervisor},
     systemd,
-    web::{self, App, Life, Switch},
+    web::{self, App, Door, Life, Listener, Probing, Switch},
 };
 
 /// How long the first scrape is waited for before the first burst.
@@ -74,14 +74,8 @@ pub(super) struct ServeArgs {
     #[arg(long = "storage.path", value_name = "DIR", env = "LLM_PROBE_STORAGE_PATH")]
     storage: Option<PathBuf>,
 
-    /// Where to serve /metrics and the page; may be given several times. `:PORT` is every address.
-    #[arg(
-        long = "web.listen-address",
-        value_name = "ADDRESS",
-        env = "LLM_PROBE_WEB_LISTEN_ADDRESS",
-        default_value = ":9850"
-    )]
-    listen: Vec<ListenAddress>,
+    #[command(flatten)]
+    web: WebArgs,
 
     /// Let POST /-/pause stop all probing and POST /-/resume let it go on, and POST /-/reload read the
     /// configuration again, as SIGHUP does.
@@ -91,6 +85,9 @@ pub(super) struct ServeArgs {
     /// Read the configuration again whenever its file changes, also when Kubernetes mounts it anew.
     #[arg(long = "config.watch")]
     watch_config: bool,
+
+    #[command(flatten)]
+    probing: ProbeArgs,
 
     /// The kill switch: while this file exists, nothing is sent.
     #[arg(long = "pause.file", value_name = "PATH", env = "LLM_PROBE_PAUSE_FILE")]
@@ -114,6 +111,9 @@ pub(super) struct ServeArgs {
         default_value_t = 1
     )]
     replica_total: u32,
+
+    #[command(flatten)]
+    shard: ShardArgs,
 }
 
 impl ServeArgs {
@@ -134,14 +134,35 @@ impl ServeArgs {
         })
     }
 
+    /// What is in force first. A list that makes no plan does not keep the exporter from its start: it may be mended
+    /// while it runs.
+    fn first_plan(&self, known: &Known, runtimes: &Runtimes) -> Result<Plan, CliError> {
+        match self.config.read(known, runtimes) {
+            Ok(plan) => {
+                warn_of(&plan);
+                Ok(plan)
+            }
+            Err(error) if known.forget() => {
+                tracing::error!(error = %error.source, "the lists of targets are left out for now");
+                self.config.load(known)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let replica = self.replica()?;
-        let plan = self.config.load()?;
+        let shard = self.shard.shard()?;
+        let known = Known::default();
+        let plan = self.first_plan(&known, runtimes)?.of_shard(shard);
         fits(&plan, replica)?;
+        descriptors::suffice(&plan)?;
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
         let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
+        exporter.probing = self.probing.offset()?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
+        exporter.metrics.sharded(shard);
         self.limit.check(exporter.metrics.samples())?;
         let metrics = exporter.metrics.clone();
         runtimes
@@ -153,8 +174,13 @@ impl ServeArgs {
             None => {}
         }
         let file = self.config.config_file.clone();
+        let service = runtimes.service.handle();
+        let mut discovery = Discovery::new(known, reloader.clone(), exporter.metrics.clone(), service);
+        discovery.follow(&plan);
         let source = Source {
             replica,
+            discovery,
+            shard,
             labels: plan.global().labels.clone(),
             exposition: plan.global().exposition.clone(),
             realtime: plan.global().realtime,
@@ -164,13 +190,22 @@ impl ServeArgs {
         exporter.follows = Some((source, orders));
         drop(plan);
         runtimes.service.block_on(async {
-            let listeners = listen(&self.listen).await?;
+            let (listeners, door) = self.web.open().await?;
+            if !shard.is_alone() {
+                let (index, total) = (shard.index(), shard.total());
+                tracing::info!(
+                    index,
+                    total,
+                    series = exporter.supervisor.watched().count(),
+                    "shard"
+                );
+            }
             reload_at_hang_up(reloader.clone())?;
             if self.watch_config {
                 tokio::spawn(reloader.keep_watching(file));
             }
             exporter
-                .run(listeners, runtimes.measure.handle(), Arming::AtFirstScrape)
+                .run(listeners, door, runtimes.measure.handle(), Arming::AtFirstScrape)
                 .await
         })?;
         Ok(ExitCode::SUCCESS)
@@ -205,6 +240,8 @@ pub(super) struct Exporter {
     pause: PauseSwitch,
     /// Where reloads are asked for over HTTP, if it may be paused and reloaded so.
     lifecycle: Option<Reloader>,
+    /// If bursts may be asked for over HTTP: how much earlier than the scraper's patience ends they do.
+    probing: Option<Duration>,
     /// What is read again when somebody asks for it.
     follows: Option<(Source, mpsc::Receiver<Order>)>,
     /// Ends when all that was told is in the books.
@@ -243,6 +280,7 @@ impl Exporter {
             lag,
             pause,
             lifecycle: None,
+            probing: None,
             follows: None,
             books,
             storage: None,
@@ -268,7 +306,8 @@ impl Exporter {
     /// Serves until a signal, then drains.
     pub(super) async fn run(
         mut self,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
+        door: Door,
         measure: &Handle,
         arming: Arming,
     ) -> Result<(), CliError> {
@@ -285,16 +324,17 @@ impl Exporter {
             Switch {
                 pause: self.pause.clone(),
                 lifecycle: self.lifecycle.clone(),
+                probing: self.probing.map(|offset| Probing {
+                    demand: Demand::new(&self.supervisor, &self.metrics, measure),
+                    offset,
+                }),
             },
         );
-        let (router, web) = (app.router(), TaskTracker::new());
-        let web_stop = CancellationToken::new();
-        for listener in listeners {
-            let shown = listener.local_addr()?;
-            tracing::info!(address = %shown, "listening");
-            web.spawn(web::serve(listener, router.clone(), web_stop.clone()));
+        for listener in &listeners {
+            tracing::info!(address = %listener, tls = door.speaks_tls(), "listening");
         }
-        web.close();
+        let web_stop = CancellationToken::new();
+        let web = tokio::spawn(web::serve(listeners, door, app.router(), web_stop.clone()));
         let drained = CancellationToken::new();
         let keeping = self.keep_state(&drained);
 
@@ -354,7 +394,9 @@ impl Exporter {
         }
         besides.iter().for_each(JoinHandle::abort);
         web_stop.cancel();
-        web.wait().await;
+        if let Err(error) = web.await {
+            tracing::error!(%error, "the web server failed");
+        }
         tracing::info!("drained");
         Ok(())
     }

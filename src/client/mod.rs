@@ -4,6 +4,8 @@
 
 mod counting;
 mod error;
+mod list;
+mod oauth2;
 mod phases;
 mod redaction;
 mod resolver;
@@ -32,6 +34,8 @@ use url::{Host, Url};
 
 pub use self::{
     error::TransportError,
+    list::Lister,
+    oauth2::{Token, fetch_token},
     phases::{LONG_WAY, Marks, Way},
     redaction::SHORTEST as SHORTEST_SECRET,
     scrape::Scraper,
@@ -48,6 +52,7 @@ use crate::{
     gate::Turn,
     identity::{self, RequestId},
     response::Head,
+    tape::Hidden,
     units::Name,
 };
 
@@ -62,6 +67,7 @@ pub struct Client {
     tokenize: Option<Url>,
     headers: HeaderMap,
     redaction: Redaction,
+    secrets: Hidden,
     far: Arc<AtomicBool>,
 }
 
@@ -101,6 +107,7 @@ impl Client {
             url,
             tokenize,
             headers: headers(target, dialect, user_agent)?,
+            secrets: Hidden(secret_forms(target).into()),
             redaction: Redaction(secret_forms(target)),
             far: Arc::default(),
         })
@@ -163,6 +170,11 @@ impl Client {
     /// Whether the server may be asked how many tokens a prompt has.
     pub fn may_count(&self) -> bool {
         self.tokenize.is_some()
+    }
+
+    /// What it sends that nobody may see.
+    pub fn secrets(&self) -> Hidden {
+        self.secrets.clone()
     }
 
     /// Takes secrets out of text that an endpoint sent.
@@ -279,22 +291,15 @@ fn sensitive(text: &str, name: &str) -> Result<HeaderValue, ClientError> {
 }
 
 /// What must not be shown, in every form in which an endpoint may send it back.
-pub fn secret_forms(target: &Target) -> Vec<String> {
-    let authorization = target
-        .authorization
-        .iter()
-        .map(|authorization| &authorization.credentials);
-    let headers = target.headers.iter().map(|header| &header.value);
+fn secret_forms(target: &Target) -> Vec<String> {
     let login = target.reach.proxy.iter().filter_map(|proxy| proxy.login.as_ref());
-    let passwords = login.clone().map(|login| login.password.expose());
-    // A proxy that repeats what it was sent repeats this.
-    let pairs: Vec<_> = login
-        .map(|login| format!("{}:{}", login.username, login.password.expose()))
-        .collect();
-    let secrets: Vec<_> = authorization
-        .chain(headers)
+    // A proxy, or who gives tokens, that repeats what it was sent repeats these.
+    let logins = login.map(|login| format!("{}:{}", login.username, login.password.expose()));
+    let clients = target.oauth2.iter().map(oauth2::basic);
+    let pairs: Vec<_> = logins.chain(clients).collect();
+    let secrets: Vec<_> = target
+        .sent_secrets()
         .map(Secret::expose)
-        .chain(passwords)
         .chain(pairs.iter().map(String::as_str))
         .collect();
     redaction::forms(&secrets)

@@ -3,12 +3,14 @@
 
 mod calendars;
 mod capacities;
+mod discoveries;
 mod expects;
 mod expositions;
 mod generations;
 mod identities;
 mod labels;
 mod loads;
+mod oauth2;
 mod pairs;
 mod probes;
 mod prompts;
@@ -19,6 +21,7 @@ mod secrets;
 mod slos;
 mod targets;
 mod vocabularies;
+mod web;
 
 use std::{
     cell::RefCell,
@@ -27,10 +30,11 @@ use std::{
     sync::Arc,
 };
 
+pub(super) use self::web::web;
 use super::{
-    plan::{Global, Probe, Target},
+    plan::{Global, Listing, Lists, Probe, Target},
     positions::NodeId,
-    problem::shown,
+    problem::{Problem, shown},
     raw::{
         items::{self, File},
         reading::{At, Field},
@@ -44,12 +48,18 @@ pub(super) struct Parts {
     pub(super) global: Global,
     pub(super) targets: Vec<Arc<Target>>,
     pub(super) probes: Vec<Arc<Probe>>,
+    pub(super) listings: Vec<Listing>,
+    /// What is wrong in other files.
+    pub(super) elsewhere: Vec<Problem>,
 }
 
 /// What the parts of one file have in common while they are built.
 struct Context<'a> {
     report: &'a Report<'a>,
     base_dir: &'a Path,
+    lists: &'a Lists,
+    /// What is wrong in other files.
+    elsewhere: RefCell<Vec<Problem>>,
     global: Global,
     /// Whether `global.labels` could be read: if not, nothing is said of labels that it does not have.
     knows_labels: bool,
@@ -58,18 +68,27 @@ struct Context<'a> {
 }
 
 /// Builds everything that can be.
-pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts {
+pub(super) fn parts(file: &File, base_dir: &Path, lists: &Lists, report: &Report<'_>) -> Parts {
     let context = Context {
         report,
         base_dir,
+        lists,
+        elsewhere: RefCell::default(),
         global: global(file, report),
         knows_labels: labels_are_known(&file.global),
         tokenizers: RefCell::default(),
     };
 
     let mend = "name at least one endpoint: `targets: [{ name: …, url: …, api: openai_chat, model: … }]`";
-    let raw_targets = at_least_one(&file.targets, "targets", mend, report);
-    let names = names(raw_targets, |target| &target.name, report);
+    let own_targets = if file.discover.is_absent() {
+        at_least_one(&file.targets, "targets", mend, report)
+    } else {
+        file.targets.value().map_or(&[][..], Vec::as_slice)
+    };
+    let discovered = discoveries::discovered(file, &context);
+    let listed = discovered.iter().flat_map(|list| &list.targets);
+    let raw_targets: Vec<_> = own_targets.iter().chain(listed).cloned().collect();
+    let names = names(&raw_targets, |target| &target.name, report);
     let mut known = Targets::default();
     for (raw, name) in raw_targets.iter().zip(names) {
         known.names.extend(raw.value.name.value().map(String::as_str));
@@ -77,6 +96,7 @@ pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts 
             .built
             .extend(targets::target(raw, name, &context).map(Arc::new));
     }
+    known.lists = discovered.iter().map(discoveries::names_of).collect();
 
     let mend = "say what to ask and how often: `probes: [{ name: single-user, every: 1m }]`";
     let raw_probes = at_least_one(&file.probes, "probes", mend, report);
@@ -90,13 +110,17 @@ pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts 
         .iter()
         .zip(&names)
         .flat_map(|(raw, name)| probes::probes(raw, name.clone(), &names, &defaults, &known, &context))
+        // One whose lists are empty has nobody to ask now.
+        .filter(|probe| !probe.targets.is_empty())
         .map(Arc::new)
         .collect();
-    targets::warn_of_unused(raw_targets, raw_probes, report);
+    targets::warn_of_unused(own_targets, raw_probes, report);
 
     Parts {
         targets: known.built,
         probes,
+        listings: discovered.into_iter().map(|list| list.listing).collect(),
+        elsewhere: context.elsewhere.take(),
         global: context.global,
     }
 }
@@ -106,6 +130,8 @@ pub(super) fn parts(file: &File, base_dir: &Path, report: &Report<'_>) -> Parts 
 struct Targets<'a> {
     /// All of them, also those that could not be built.
     names: Vec<&'a str>,
+    /// Lists, and the targets of each.
+    lists: Vec<(&'a str, Vec<&'a str>)>,
     built: Vec<Arc<Target>>,
 }
 

@@ -5,8 +5,12 @@ mod capacity;
 mod exposition;
 mod generation;
 mod lasting;
+mod listing;
+mod oauth2;
 mod reach;
 mod realtime;
+mod renewal;
+mod sharding;
 mod slo;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -19,8 +23,11 @@ pub use self::{
     capacity::{Bounds, Key, Unfit, Wished},
     exposition::{Exposition, FAMILIES, HISTOGRAMS},
     generation::{Generation, Reasoning, Thinking},
+    listing::{HttpList, ListSource, Listing, Lists},
+    oauth2::OAuth2,
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     realtime::Realtime,
+    renewal::Reread,
     slo::{Alert, Slo, TtftFrom, Withheld},
 };
 pub use super::dialect::Dialect;
@@ -46,6 +53,7 @@ pub struct Plan {
     global: Global,
     targets: Vec<Arc<Target>>,
     probes: Vec<Arc<Probe>>,
+    listings: Vec<Listing>,
     warnings: Vec<Problem>,
 }
 
@@ -54,12 +62,14 @@ impl Plan {
         global: Global,
         targets: Vec<Arc<Target>>,
         probes: Vec<Arc<Probe>>,
+        listings: Vec<Listing>,
         warnings: Vec<Problem>,
     ) -> Self {
         Self {
             global,
             targets,
             probes,
+            listings,
             warnings,
         }
     }
@@ -75,12 +85,18 @@ impl Plan {
         &self.global
     }
 
-    /// In the order of the file; names are unique.
+    /// Where targets are listed beside the configuration, in the order of the file; names are unique.
+    pub fn listings(&self) -> &[Listing] {
+        &self.listings
+    }
+
+    /// In the order of the file, then those of lists; names are unique.
     pub fn targets(&self) -> &[Arc<Target>] {
         &self.targets
     }
 
-    /// In the order of the file, at least one; names are unique.
+    /// In the order of the file; names are unique. None only where a shard has nothing to run, or lists
+    /// name no targets.
     pub fn probes(&self) -> &[Arc<Probe>] {
         &self.probes
     }
@@ -165,6 +181,7 @@ pub const RESERVED_LABELS: &[&str] = &[
     "instance",
     "job",
     "le",
+    "list",
     "model",
     "of",
     "phase",
@@ -237,7 +254,7 @@ impl HttpVersion {
 }
 
 /// An endpoint and how to reach it.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     pub name: Name,
     /// http or https, with a host, without query, fragment or credentials.
@@ -245,6 +262,8 @@ pub struct Target {
     pub api: Dialect,
     pub model: String,
     pub authorization: Option<Authorization>,
+    /// Where the credentials come from in place of `authorization`.
+    pub oauth2: Option<OAuth2>,
     /// Valid names, each once, none of those that the client sets itself.
     pub headers: Vec<Header>,
     pub connection: Connection,

@@ -8,6 +8,8 @@ pub(super) mod items;
 pub(super) mod leaves;
 pub(super) mod lengths;
 pub(super) mod reading;
+pub(super) mod template;
+pub(super) mod web;
 
 use std::{collections::HashSet, fmt};
 

@@ -10,7 +10,7 @@ use std::{
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 /// Where a value comes from. `Debug` shows the place and never the value; there is no `Display`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Secret {
     /// Written in the configuration itself. Not shown in clear either.
     Inline(String),
@@ -24,7 +24,41 @@ pub enum Secret {
     },
 }
 
+/// Two from the same file are the same: what is in it is read again before it is used.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Inline(one), Self::Inline(other)) => one == other,
+            (
+                Self::Env { name, value },
+                Self::Env {
+                    name: other,
+                    value: of_other,
+                },
+            ) => name == other && value == of_other,
+            (Self::File { path, .. }, Self::File { path: other, .. }) => path == other,
+            _ => false,
+        }
+    }
+}
+
 impl Secret {
+    /// Whether it may be another one the next time it is read.
+    pub const fn is_on_file(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
+    /// Reads the file again; whether it holds another value now. On an error the value stays; it names the file.
+    pub fn reread(&mut self) -> Result<bool, String> {
+        let Self::File { path, value } = self else {
+            return Ok(false);
+        };
+        let read = Self::from_file(path).map_err(|what| format!("{} {what}", path.display()))?;
+        let has_changed = read.expose() != value;
+        *self = read;
+        Ok(has_changed)
+    }
+
     /// The value, to be put into a header and nowhere else.
     pub fn expose(&self) -> &str {
         match self {

@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use super::{
     items, load, parse,
     plan::{
-        Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Pem, Plan, Reach, Realtime,
-        Reasoning, Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
+        Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Lists, Pem, Plan, Reach, Realtime,
+        Reasoning, Series, Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
     },
     problem::Severity,
     raw::reading::Item,
@@ -164,6 +164,16 @@ fn golden(name: &str, cases: &[(&str, String)]) {
         "long.jsonl",
         format!("{{\"turns\": [\"a\"{}]}}\n", ", \"a\"".repeat(100)),
     );
+    scratch.write(
+        "two.list",
+        r#"[{"targets": ["a:1", "b:2"], "labels": {"zone": "x"}}]"#,
+    );
+    scratch.write(
+        "wrong.list",
+        "[{\"target\": \"a:1\"},\n {\"targets\": [80, \"a b\"]}]\n",
+    );
+    let many: Vec<_> = (0..1001).map(|port| format!("'a:{port}'")).collect();
+    scratch.write("large.list", format!("[{{targets: [{}]}}]", many.join(",")));
     scratch.write("talk.jsonl", "\"one\"\n{\"turns\": [\"one\", \"two\"]}\n");
     let mut all = String::new();
     for (title, text) in cases {
@@ -215,6 +225,111 @@ fn text_that_is_no_configuration() {
 }
 
 #[test]
+fn lists_of_targets() {
+    const TARGET: &str = "target: { url: 'http://${address}/v1', api: openai_chat, model: m }";
+    let list = |keys: &str| top(&format!("discover:\n  - {keys}"));
+    let files = |file: &str, target: &str| list(&format!("name: fleet\n    files: ['{file}']\n    {target}"));
+    let http = |keys: &str| list(&format!("name: fleet\n    {keys}\n    {TARGET}"));
+    golden(
+        "lists",
+        &[
+            ("nothing", list("name: fleet")),
+            ("no target", list("name: fleet\n    files: ['*.list']")),
+            ("no name", list(&format!("files: ['*.none']\n    {TARGET}"))),
+            (
+                "files and http",
+                http("files: ['*.none']\n    http: { url: 'http://inventory' }"),
+            ),
+            ("no address", http("http: { every: 10ms }")),
+            ("an address that is none", http("http: { url: 'inventory:80' }")),
+            (
+                "words of Prometheus",
+                http("http_sd_configs: [{ url: 'http://inventory' }]"),
+            ),
+            ("no such file", files("missing.list", TARGET)),
+            ("a folder that is not there", files("missing/*.list", TARGET)),
+            ("no list", files("latin1", TARGET)),
+            ("not what Prometheus writes", files("wrong.list", TARGET)),
+            (
+                "unknown key in the template",
+                files("two.list", &TARGET.replace("model", "modell")),
+            ),
+            (
+                "a label that is not listed",
+                files("two.list", &TARGET.replace(": m", ": '${model}'")),
+            ),
+            (
+                "a gap without an end",
+                files("two.list", &TARGET.replace(": m", ": '${model'")),
+            ),
+            (
+                "twice the same name",
+                files("two.list", &TARGET.replace("{ url", "{ name: one, url")),
+            ),
+            (
+                "the name of a target that there is",
+                files("two.list", &TARGET.replace("{ url", "{ name: granite, url")),
+            ),
+            (
+                "a URL that is none",
+                files("two.list", &TARGET.replace("http://", "")),
+            ),
+            ("too many", files("large.list", TARGET)),
+            (
+                "a probe that names another list",
+                files("two.list", TARGET).replace("every: 1m", "targets: [flet]"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn lists_make_targets() {
+    let scratch = Scratch::new();
+    scratch.write(
+        "a.json",
+        r#"[{"targets": ["a:1", "b:2"], "labels": {"model": "llama"}}]"#,
+    );
+    scratch.write("b.json", r#"[{"targets": ["c:3"], "labels": {"model": "qwen"}}]"#);
+    let text = "discover:
+  - { name: fleet, files: ['*.json'], target: { url: 'http://${address}/v1', api: openai_chat, model: '${model}' } }
+  - { name: empty, files: ['*.none'], target: { url: 'http://${address}/v1', api: openai_chat, model: m } }
+  - { name: later, http: { url: 'http://inventory' }, target: { name: 'at ${address}', url: 'http://${address}/v1', api: openai_chat, model: m } }
+probes:
+  - { name: all }
+  - { name: some, targets: [fleet, 'c:3'] }
+  - { name: nobody, targets: [empty] }
+";
+    let parsed = |lists: &Lists| {
+        let path = scratch.write("probes.yaml", text);
+        load(&path, lists).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let series = |plan: &Plan| -> Vec<String> {
+        let shown = |series: Series| {
+            let (probe, target) = (&series.probe, &series.target);
+            format!("{} {} {} {}", probe.name, target.name, target.model, target.url)
+        };
+        plan.series().map(shown).collect()
+    };
+    let listed = [
+        "a:1 llama http://a:1/v1",
+        "b:2 llama http://b:2/v1",
+        "c:3 qwen http://c:3/v1",
+    ];
+    let of = |probe: &str| listed.map(|target| format!("{probe} {target}")).to_vec();
+    let plan = parsed(&Lists::default());
+    assert_eq!(series(&plan), [of("all"), of("some")].concat());
+    let counts: Vec<_> = plan.listings().iter().map(|listing| listing.targets).collect();
+    assert_eq!(counts, [3, 0, 0]);
+
+    let mut lists = Lists::default();
+    let url = "http://inventory".parse().unwrap();
+    lists.put(&url, Some(r#"[{"targets": ["d:4"]}]"#.to_owned()));
+    let last = vec!["all at d:4 m http://d:4/v1".to_owned()];
+    assert_eq!(series(&parsed(&lists)), [of("all"), last, of("some")].concat());
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let scratch = Scratch::new();
     let latin1 = scratch.write("latin1.yaml", [BASE.as_bytes(), b"# caf\xe9\n"].concat());
@@ -223,7 +338,7 @@ fn files_that_cannot_be_read() {
     let reports: Vec<_> = [latin1, large, missing, scratch.0.clone()]
         .iter()
         .map(|path| {
-            load(path)
+            load(path, &Lists::default())
                 .unwrap_err()
                 .to_string()
                 .replace(&scratch.0.display().to_string(), "/etc/llm")
@@ -763,6 +878,34 @@ fn mistakes_with_secrets() {
                 "secrets in the clear",
                 BASE.replace("localhost:11434", "llm.example.com")
                     .replace("    api", "    authorization: { credentials_env: PATH }\n    api"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn mistakes_with_tokens() {
+    golden(
+        "tokens",
+        &[
+            (
+                "client secret in the file",
+                target(
+                    "oauth2: { client_id: probe, client_secret: hunter2, token_url: 'https://login/token' }",
+                ),
+            ),
+            ("nothing of a token", target("oauth2: {}")),
+            (
+                "token from nowhere",
+                target(
+                    "oauth2: { client_id: probe, client_secret_env: PATH, token_url: 'https://me:hunter2@login/token' }",
+                ),
+            ),
+            (
+                "token beside a key",
+                target(
+                    "authorization: { credentials_env: PATH }\noauth2: { client_id: probe, client_secret_env: PATH, token_url: 'http://login.example.com/token' }",
+                ),
             ),
         ],
     );
@@ -1356,7 +1499,7 @@ probes:
     assert_eq!(text.lines().count(), 12);
     let scratch = Scratch::new();
     let path = scratch.write("probes.yaml", format!("\u{feff}{text}"));
-    let plan = load(&path).unwrap();
+    let plan = load(&path, &Lists::default()).unwrap();
     assert!(plan.warnings().is_empty());
     assert_eq!(plan.global().max_in_flight, 1024);
     assert_eq!(
@@ -1582,7 +1725,7 @@ fn labels_and_secrets_arrive() {
 #[test]
 fn the_example_loads_and_shows_every_key() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example.yaml");
-    let plan = load(&path).unwrap_or_else(|error| panic!("{error}"));
+    let plan = load(&path, &Lists::default()).unwrap_or_else(|error| panic!("{error}"));
     assert!(plan.warnings().is_empty(), "{:?}", plan.warnings());
     let text = fs::read_to_string(path).unwrap();
     for key in items::keys() {

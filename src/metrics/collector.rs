@@ -11,6 +11,7 @@ use prometheus::{
 use tokio::time::Instant;
 
 use super::{
+    answer::Answered,
     exporter::Exporter,
     exposition::{Exposed, Label, Rows},
     families::{BUDGET_LABELS, CERTIFICATE_LABELS, Family, LOAD_LABELS, SERIES_LABELS, Scope, TARGET_LABELS},
@@ -60,6 +61,7 @@ pub(super) struct Collected {
     budgets: Vec<(Labels, (Budget, Amounts))>,
     guards: Vec<(Labels, Arc<Guard>)>,
     exporter: Exporter,
+    answered: Answered,
     /// Names and values.
     process: Vec<(String, f64)>,
 }
@@ -111,6 +113,7 @@ impl Collected {
             budgets: budgets.collect(),
             guards: guards.collect(),
             exporter: lock(&directory.exporter).clone(),
+            answered: lock(&directory.answered).clone(),
             process: of_process(process),
         }
     }
@@ -147,6 +150,7 @@ impl Collected {
                 guards.for_each(|(labels, guard)| rows.of(labels).known(read(guard)));
             }
             Scope::Exporter(read) => read(&self.exporter, &mut rows),
+            Scope::Answer(read) => read(&self.answered, &mut rows),
             Scope::Process => {
                 let of_it = self.process.iter().find(|(name, _)| name == family.name);
                 rows.known(of_it.map(|(_, value)| *value));

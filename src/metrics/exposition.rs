@@ -135,8 +135,12 @@ impl<'a> Rows<'a> {
     }
 
     /// The sample with these values of the family's own labels.
-    pub(super) fn with<const N: usize>(&mut self, labels: [&'static str; N], value: impl Into<Value<'a>>) {
-        self.push(labels.map(Cow::Borrowed).into(), value.into());
+    pub(super) fn with<const N: usize>(
+        &mut self,
+        labels: [impl Into<Cow<'a, str>>; N],
+        value: impl Into<Value<'a>>,
+    ) {
+        self.push(labels.map(Into::into).into(), value.into());
     }
 
     fn push(&mut self, values: Vec<Cow<'a, str>>, value: Value<'a>) {

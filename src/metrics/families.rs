@@ -2,6 +2,7 @@
 //! a row says what a family is and reads it from what was counted.
 
 use super::{
+    answer::Answered,
     collector::Reading,
     exporter::Exporter,
     exposition::Rows,
@@ -96,6 +97,8 @@ pub(super) enum Scope {
     /// Of each target, as it is guarded.
     Guard(fn(&Guard) -> Option<f64>),
     Exporter(Read<Exporter>),
+    /// The burst that was asked for.
+    Answer(Read<Answered>),
     /// What the crate prometheus says of the process.
     Process,
 }
@@ -111,6 +114,11 @@ impl Family {
         UNITS.into_iter().find(|unit| *unit == last)
     }
 
+    /// Whether it is said of series, or of what was seen of a target.
+    pub(super) fn is_of_a_burst(&self) -> bool {
+        matches!(self.scope, Scope::Series(_) | Scope::Target | Scope::Certificate)
+    }
+
     /// The labels that come from the scope; `None` stands for [`SERIES_LABELS`] and the declared ones.
     pub const fn scope_labels(&self) -> Option<&'static [&'static str]> {
         match self.scope {
@@ -119,7 +127,7 @@ impl Family {
             Scope::Target => Some(TARGET_LABELS),
             Scope::Certificate | Scope::Guard(_) => Some(CERTIFICATE_LABELS),
             Scope::Budget(_) => Some(BUDGET_LABELS),
-            Scope::Exporter(_) | Scope::Process => Some(&[]),
+            Scope::Exporter(_) | Scope::Answer(_) | Scope::Process => Some(&[]),
         }
     }
 }
@@ -205,6 +213,23 @@ pub(super) const fn exporter(
         since,
         help,
         scope: Scope::Exporter(read),
+    }
+}
+
+pub(super) const fn answer(
+    name: &'static str,
+    labels: Labels,
+    since: Since,
+    help: &'static str,
+    read: Read<Answered>,
+) -> Family {
+    Family {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        since,
+        help,
+        scope: Scope::Answer(read),
     }
 }
 

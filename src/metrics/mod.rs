@@ -7,6 +7,7 @@
 //! without it. From there on: `collector` (the copy, read by the rows of `table`) → `exposition` (the model) → one
 //! writer per format (`text`, `openmetrics`, `proto`), as `negotiation` has it.
 
+mod answer;
 mod collector;
 mod exemplar;
 mod exporter;
@@ -30,12 +31,8 @@ use std::sync::Arc;
 
 use prometheus::process_collector::ProcessCollector;
 
-use self::{
-    collector::Collected,
-    latency::Layouts,
-    series::{Directory, lock},
-};
 pub use self::{
+    answer::Answered,
     families::{Family, Kind, SERIES_LABELS, Since},
     latency::Buckets,
     listing::{aligned_table, markdown_table},
@@ -43,10 +40,17 @@ pub use self::{
     series::SeriesMetrics,
     table::table,
 };
+use self::{
+    collector::Collected,
+    exporter::List,
+    latency::Layouts,
+    series::{Directory, lock},
+};
 use crate::{
-    config::plan::{Exposition, Series},
+    config::plan::{Exposition, Listing, Series},
     protection::Protection,
-    units::Seconds,
+    shard::Shard,
+    units::{Name, Seconds},
 };
 
 /// Everything that is counted and exposed. Clones are the same metrics.
@@ -75,6 +79,27 @@ impl Metrics {
             families,
             process: ProcessCollector::for_self(),
         }))
+    }
+
+    /// Metrics of their own, for the answer to somebody who asks for a burst: what is said of series and targets, in the
+    /// same labels and buckets, and what came of it.
+    #[must_use]
+    pub fn of_an_answer(&self) -> Self {
+        let is_exposed = |family: &&Family| self.0.families.iter().any(|known| known.name == family.name);
+        let of_the_burst = table().filter(|family| family.is_of_a_burst()).filter(is_exposed);
+        let mut families: Vec<_> = of_the_burst.chain(table::of_an_answer()).collect();
+        families.sort_unstable_by_key(|family| family.name);
+        Self(Arc::new(Parts {
+            directory: Directory::new(self.0.directory.layouts.clone()),
+            label_names: self.0.label_names.clone(),
+            families,
+            process: ProcessCollector::for_self(),
+        }))
+    }
+
+    /// What came of the burst that somebody asked for.
+    pub fn answered(&self, answered: Answered) {
+        *lock(&self.0.directory.answered) = answered;
     }
 
     /// The metrics of a series of a plan that goes into force, at 0 unless somebody holds the same label
@@ -108,6 +133,37 @@ impl Metrics {
     /// Since when all bursts are held back, in seconds since the Unix epoch; `None` while they are not.
     pub fn paused(&self, since: Option<f64>) {
         lock(&self.0.directory.exporter).paused_since = since;
+    }
+
+    /// These lists of targets are in force.
+    pub fn listed(&self, listings: &[Listing]) {
+        let mut exporter = lock(&self.0.directory.exporter);
+        let before = std::mem::take(&mut exporter.lists);
+        let now = |listing: &Listing| {
+            let known = before.get(&listing.name).copied().unwrap_or_default();
+            let list = List {
+                targets: listing.targets,
+                ..known
+            };
+            (listing.name.clone(), list)
+        };
+        exporter.lists = listings.iter().map(now).collect();
+    }
+
+    /// A list of targets could not be had, or made no plan.
+    pub fn list_failed(&self, name: &Name) {
+        if let Some(list) = lock(&self.0.directory.exporter).lists.get_mut(name) {
+            list.failures += 1;
+        }
+    }
+
+    /// Which shard this is.
+    pub fn sharded(&self, shard: Shard) {
+        lock(&self.0.directory.exporter).shard = shard;
+    }
+
+    pub fn shard(&self) -> Shard {
+        lock(&self.0.directory.exporter).shard
     }
 
     /// A timer of the measuring runtime fired so late.

@@ -202,6 +202,11 @@ impl Numbers {
         }
     }
 
+    /// What a request used that is counted elsewhere.
+    pub(super) fn spent(&mut self, judged: &Judged, plan: &Series) {
+        self.consumed(&judged.record, &judged.measured, plan.target.price);
+    }
+
     fn success(&mut self, record: &Record, measured: &Measurement) {
         for (histogram, value) in [
             (&mut self.ttft_after_connect, measured.ttft_after_connect),

@@ -10,6 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    answer::Answered,
     exporter::Exporter,
     latency::Layouts,
     numbers::{Lags, Numbers},
@@ -65,6 +66,8 @@ pub(super) struct Directory {
     pub(super) layouts: Layouts,
     pub(super) held: Mutex<Held>,
     pub(super) exporter: Mutex<Exporter>,
+    /// What came of the burst that somebody asked for.
+    pub(super) answered: Mutex<Answered>,
     /// The budgets and guards that are in force.
     pub(super) protection: Mutex<Protection>,
 }
@@ -74,6 +77,7 @@ impl Directory {
         Self {
             held: Mutex::default(),
             exporter: Mutex::new(Exporter::new(&layouts)),
+            answered: Mutex::default(),
             protection: Mutex::default(),
             layouts,
         }
@@ -190,6 +194,11 @@ impl SeriesMetrics {
             lock(&self.entry.lags).send.observe(lag);
         }
         lock(&self.entry.numbers).request(judged, &self.plan, unix_now);
+    }
+
+    /// A request ended of a burst that is counted elsewhere: only what it used counts here.
+    pub fn spent(&self, judged: &Judged) {
+        lock(&self.entry.numbers).spent(judged, &self.plan);
     }
 
     /// A burst began, `schedule_lag` after it was due.

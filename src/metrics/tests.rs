@@ -11,8 +11,8 @@ use crate::{
     calendar::Calendar,
     capacity::{Capacity, End},
     config::plan::{
-        Alert, Bounds, Connection, Dialect, FAMILIES, Generation, HISTOGRAMS, HttpVersion, Price, Probe,
-        Reach, Slo, Step, Target, TextMode, Timeouts, Wished, Withheld,
+        Alert, Bounds, Connection, Dialect, FAMILIES, Generation, HISTOGRAMS, HttpVersion, ListSource,
+        Listing, Price, Probe, Reach, Slo, Step, Target, TextMode, Timeouts, Wished, Withheld,
     },
     diagnose::diagnose,
     identity::RequestId,
@@ -41,6 +41,7 @@ fn edited(
     edit: impl FnOnce(&mut Probe, &mut Target, &mut Step),
 ) -> Series {
     let mut target = Target {
+        oauth2: None,
         name: Name::new(target).unwrap(),
         url: "http://gpu-1.example:8000/v1".parse().unwrap(),
         api: Dialect::OpenaiChat,
@@ -696,13 +697,18 @@ fn a_scrape_never_sees_half_a_request() {
 #[tokio::test]
 async fn the_table_is_what_is_exported() {
     let metrics = new_metrics(&["team"]);
-    let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, budget: { requests: 9, per: day }, busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\n";
+    let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, oauth2: { client_id: i, client_secret_env: PATH, token_url: 'http://a/token' }, budget: { requests: 9, per: day }, busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\n";
     let plan = crate::config::parse(guarded, "probes.yaml", std::path::Path::new("")).unwrap();
     metrics.guarded_by(
         Protection::default()
             .next(&plan, &tokio::runtime::Handle::current())
             .unwrap(),
     );
+    metrics.listed(&[Listing {
+        name: Name::new("fleet").unwrap(),
+        source: ListSource::Files(Vec::new()),
+        targets: 1,
+    }]);
     let held = exercise(&metrics, &rich("p", "t", 1));
     let mut last = Arc::unwrap_or_clone(burst(&held, &rich("p", "t", 1), [record(Outcome::Ok, 200, 11)]));
     let usual = Medians {

@@ -12,6 +12,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 use super::lock;
 use crate::{
+    access::Renewal,
     backoff::Circuit,
     busy::Condition,
     client::{ClientError, Scraper},
@@ -24,7 +25,12 @@ pub struct Guard {
     pub target: Arc<Target>,
     pub(super) agent: String,
     pub(super) circuit: Mutex<Circuit>,
-    pub(super) scraper: Option<Arc<Scraper>>,
+    /// Built anew with other secrets.
+    scraper: Mutex<Option<Arc<Scraper>>>,
+    /// Whether secrets could not be renewed when that was tried last, and how often not.
+    renewal_fails: AtomicBool,
+    renewal_failures: AtomicU64,
+    blocking: Handle,
     /// Whether the last scrape failed.
     scrape_fails: AtomicBool,
     scrape_failures: AtomicU64,
@@ -38,16 +44,15 @@ impl Guard {
         circuit: Circuit,
         blocking: &Handle,
     ) -> Result<Self, ClientError> {
-        let scraper = target
-            .busy
-            .as_ref()
-            .map(|busy| Scraper::new(busy, target, agent, blocking))
-            .transpose()?;
+        let scraper = scraper(target, agent, blocking)?;
         Ok(Self {
             target: Arc::clone(target),
             agent: agent.to_owned(),
             circuit: Mutex::new(circuit),
-            scraper: scraper.map(Arc::new),
+            scraper: Mutex::new(scraper),
+            renewal_fails: AtomicBool::new(false),
+            renewal_failures: AtomicU64::new(0),
+            blocking: blocking.clone(),
             scrape_fails: AtomicBool::new(false),
             scrape_failures: AtomicU64::new(0),
         })
@@ -60,13 +65,42 @@ impl Guard {
 
     /// Scrapes that failed; `None` where nothing is scraped.
     pub fn scrape_failures(&self) -> Option<u64> {
-        self.scraper.as_ref()?;
+        self.target.busy.as_ref()?;
         Some(self.scrape_failures.load(Ordering::Relaxed))
+    }
+
+    /// Renewals of secrets that failed; `None` where there is nothing to renew.
+    pub fn renewal_failures(&self) -> Option<u64> {
+        let may_change = self.target.has_files() || self.target.oauth2.is_some();
+        may_change.then(|| self.renewal_failures.load(Ordering::Relaxed))
+    }
+
+    /// Secrets of the target were renewed, or not.
+    pub(super) fn renewed(&self, renewal: &Renewal) {
+        let mut problems = renewal.problems.clone();
+        if let Some(target) = &renewal.target {
+            match scraper(target, &self.agent, &self.blocking) {
+                Ok(scraper) => *lock(&self.scraper) = scraper,
+                Err(error) => problems.push(error.to_string()),
+            }
+            tracing::info!(target = %self.target.name, "the target's secrets were renewed");
+        }
+        let has_failed = !problems.is_empty();
+        let failed_before = self.renewal_fails.swap(has_failed, Ordering::Relaxed);
+        if has_failed {
+            self.renewal_failures.fetch_add(1, Ordering::Relaxed);
+            if !failed_before {
+                let problems = problems.join("; ");
+                tracing::warn!(target = %self.target.name, problems, "secrets cannot be renewed: those known are used on");
+            }
+        } else if failed_before {
+            tracing::info!(target = %self.target.name, "secrets can be renewed again");
+        }
     }
 
     /// The condition that the server satisfies, if any. A scrape that fails says nothing.
     pub(super) async fn busy(&self, blocking: &Handle, of: fn(&Scraper) -> &[Condition]) -> Option<String> {
-        let scraper = Arc::clone(self.scraper.as_ref()?);
+        let scraper = lock(&self.scraper).clone()?;
         if of(&scraper).is_empty() {
             return None;
         }
@@ -94,4 +128,9 @@ impl Guard {
             }
         }
     }
+}
+
+fn scraper(target: &Target, agent: &str, blocking: &Handle) -> Result<Option<Arc<Scraper>>, ClientError> {
+    let build = |busy| Scraper::new(busy, target, agent, blocking).map(Arc::new);
+    target.busy.as_ref().map(build).transpose()
 }

@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{Brake, Guard, Purse, lock};
 use crate::{
+    access::Renewal,
     backoff::{Admission, Shed, takes_requests},
     budget::{Amounts, Verdict},
     clock::unix_now,
@@ -58,6 +59,11 @@ impl Guarded {
             return Err(Skip::ServerBusy);
         }
         Ok(trial)
+    }
+
+    /// Secrets of the target were renewed, or not.
+    pub fn renewed(&self, renewal: &Renewal) {
+        self.guard.renewed(renewal);
     }
 
     /// Whether the server says that it is too busy for a burst to begin.
@@ -138,8 +144,8 @@ impl Guarded {
 
     /// Pulls the brake when the server says that it is busy; never returns before.
     pub async fn watch(&self, blocking: &Handle, brake: &Brake) -> Infallible {
-        let watches = self.guard.scraper.as_ref();
-        if watches.is_none_or(|scraper| scraper.busy().abort_when.is_empty()) {
+        let busy = self.target.busy.as_ref();
+        if busy.is_none_or(|busy| busy.abort_when.is_empty()) {
             return std::future::pending().await;
         }
         loop {

@@ -37,9 +37,9 @@
 //!
 //! # Secrets
 //!
-//! Credentials, header values and the proxy's password of the target are overwritten with as many `*`, in every
+//! Credentials, tokens, header values and the proxy's password that a request was sent with are overwritten with as many `*`, in every
 //! text but the names of probe and target, and in the bytes of the response: whole, in each form of
-//! [`client::secret_forms`](crate::client::secret_forms) (escaped, folded, in a URL, in base64), also across the
+//! [`tape::Hidden`](crate::tape::Hidden) (escaped, folded, in a URL, in base64), also across the
 //! border of two chunks, and the beginning of one (from 4 bytes on) where the response or what is kept of it
 //! breaks off. In `matches` they become as many `.`, which match what they became elsewhere. Lengths and cuts
 //! stay as they were. Request headers, the address and cookies are not in the file. Values below 4 bytes are

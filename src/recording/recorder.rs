@@ -105,7 +105,8 @@ fn write(mut file: File, ended: &Receiver<(Series, Box<Judged>)>, began: Instant
         if written.is_err() {
             continue;
         }
-        let secrets = Secrets::of(&series.target);
+        let secrets = judged.record.tape.as_deref().map(Secrets::of);
+        let secrets = secrets.unwrap_or_default();
         let Some(line) = Line::of(&series, &judged, began, &secrets) else {
             continue;
         };

@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use memchr::memmem::Finder;
 
-use crate::{client, config::plan::Target};
+use crate::{client, tape::Tape};
 
-/// The secrets of a target, in every form that is looked for.
+/// The secrets that a request was sent with, in every form that is looked for.
 #[derive(Clone, Default)]
 pub(super) struct Secrets(Vec<Vec<u8>>);
 
 impl Secrets {
-    pub(super) fn of(target: &Target) -> Self {
-        let forms = client::secret_forms(target);
-        Self(forms.into_iter().map(String::into_bytes).collect())
+    pub(super) fn of(tape: &Tape) -> Self {
+        let forms = tape.secrets.0.iter();
+        Self(forms.map(|form| form.clone().into_bytes()).collect())
     }
 
     /// Overwrites secrets in `bytes`, which may end in the middle of one; whether there were any.

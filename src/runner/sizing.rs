@@ -150,7 +150,7 @@ impl Runner {
         };
         let lengths = [FEW, length.most().0.clamp(*MANY.start(), *MANY.end())];
         let mut failed = None;
-        if self.endpoint.client.may_count()
+        if self.access.endpoint().client.may_count()
             && !ways.cannot_count
             && let Err(error) = tokio::select! {
                 biased;
@@ -201,7 +201,8 @@ impl Runner {
 
     /// By the server's own counting, which generates nothing.
     async fn ask_for_counts(&self, lengths: [u64; 2], limit: Duration) -> Result<(), String> {
-        let (client, identity) = (&self.endpoint.client, &self.endpoint.identity);
+        let endpoint = self.access.endpoint();
+        let (client, identity) = (&endpoint.client, &endpoint.identity);
         for words in lengths {
             let headers = client.headers(identity, &self.probe.name, RequestId::new(fastrand::u128(..)));
             let request = calibrating_body(&self.probe, &self.target, words, fastrand::u64(..));

@@ -6,11 +6,26 @@
 //! - `GET /-/ready`: 200 while the schedule is armed, else 503.
 //! - `POST /-/pause`, `POST /-/resume`: the kill switch, with `--web.enable-lifecycle`.
 //! - `POST /-/reload`: reads the configuration again, with `--web.enable-lifecycle`.
+//! - `GET /probe`: one burst now, and its metrics alone, with `--web.enable-probe`.
 //! - `GET /static/…`: what the page is made of.
+//!
+//! A request passes the `server` (connections, sizes, times) and the `door` (who is let in, how often, below which
+//! path) before it comes to a page.
 
+mod aside;
+mod bucket;
+mod coding;
+mod connections;
+mod door;
+mod listener;
 mod page;
+mod patient;
+mod place;
+mod probe;
 mod scrapes;
 mod server;
+mod tls;
+mod users;
 
 use std::sync::Arc;
 
@@ -25,8 +40,14 @@ use axum::{
 use tokio::sync::watch;
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
-use self::scrapes::Scrapes;
-pub use self::server::serve;
+use self::scrapes::{Scrapes, Wish};
+pub use self::{
+    door::{Door, DoorError, Rules},
+    listener::Listener,
+    place::Place,
+    probe::Probing,
+    server::serve,
+};
 use crate::{
     board::Board,
     clock::unix_now,
@@ -69,6 +90,8 @@ pub struct Switch {
     pub pause: PauseSwitch,
     /// Where to ask for a reload; `None`: requests may neither move the switch nor ask.
     pub lifecycle: Option<Reloader>,
+    /// `None`: nobody may ask for bursts.
+    pub probing: Option<Probing>,
 }
 
 impl App {
@@ -100,6 +123,7 @@ impl App {
         Router::new()
             .route("/", get(status_page))
             .route("/metrics", get(metrics))
+            .route("/probe", get(probe::probe))
             .route("/-/healthy", get(healthy))
             .route("/-/ready", get(ready))
             .route(
@@ -125,7 +149,7 @@ impl App {
 
     /// Moves the kill switch, and says what holds then.
     fn switch(&self, hold: bool) -> (StatusCode, String) {
-        let Switch { pause, lifecycle } = &self.0.switch;
+        let Switch { pause, lifecycle, .. } = &self.0.switch;
         if lifecycle.is_none() {
             return (StatusCode::FORBIDDEN, NO_LIFECYCLE.to_owned());
         }
@@ -141,23 +165,35 @@ impl App {
 }
 
 async fn metrics(State(App(app)): State<App>, method: Method, headers: HeaderMap) -> Response {
-    let accept = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .map(|accept| accept.to_str());
-    let accept: Result<Vec<_>, _> = accept.collect();
-    let wanted = Wanted::accepted(&accept.map(|accept| accept.join(",")).unwrap_or_default());
-    let content_type = [(header::CONTENT_TYPE, wanted.content_type())];
-    if method == Method::HEAD {
-        return content_type.into_response();
+    let wanted = wanted(&headers);
+    let gzip = coding::takes_gzip(&headers);
+    let mut told =
+        HeaderMap::from_iter([(header::VARY, HeaderValue::from_static("accept, accept-encoding"))]);
+    told.extend(HeaderValue::try_from(wanted.content_type()).map(|value| (header::CONTENT_TYPE, value)));
+    if gzip {
+        told.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    let Some(rendering) = app.scrapes.rendering(wanted.format).await else {
+    if method == Method::HEAD {
+        return told.into_response();
+    }
+    let format = wanted.format;
+    let Some(rendering) = app.scrapes.rendering(Wish { format, gzip }).await else {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         return (status, "rendering the metrics failed\n").into_response();
     };
     // Only now, or the first scrape could already hold the first burst.
     app.scraped.send_replace(true);
-    (content_type, rendering.into_body()).into_response()
+    (told, rendering.into_body()).into_response()
+}
+
+/// In which format a scraper wants its answer.
+fn wanted(headers: &HeaderMap) -> Wanted {
+    let accept = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .map(|accept| accept.to_str());
+    let accept: Result<Vec<_>, _> = accept.collect();
+    Wanted::accepted(&accept.map(|accept| accept.join(",")).unwrap_or_default())
 }
 
 /// Reads the configuration again, and says what has changed or what is wrong with it.
@@ -205,6 +241,7 @@ async fn status_page(State(App(app)): State<App>) -> Response {
     let page = page::render(
         &app.board.rows(),
         &app.metrics.guarded(),
+        app.metrics.shard(),
         life,
         &app.switch.pause.holds(),
         app.health.is_starved().then_some(STARVED_IN_WORDS),

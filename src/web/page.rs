@@ -10,6 +10,7 @@ use crate::{
     outcome::Skip,
     pause::Holds,
     protection::{Owner, Protection},
+    shard::Shard,
     summary::{Stats, Summary},
     units::Seconds,
 };
@@ -17,6 +18,7 @@ use crate::{
 pub(super) fn render(
     rows: &[Row],
     protection: &Protection,
+    shard: Shard,
     life: Life,
     holds: &Holds,
     warning: Option<&str>,
@@ -41,6 +43,7 @@ pub(super) fn render(
                         "What users of these inference endpoints would have felt. "
                         a href="metrics" { "Metrics" }
                         " · version " (env!("CARGO_PKG_VERSION"))
+                        @if !shard.is_alone() { " · shard " (shard) ", counted from 0" }
                     }
                 }
                 main id="live" {
@@ -273,6 +276,7 @@ fn held_back(row: &Row) -> &'static str {
         Some(Skip::Budget) if row.stretch > 1.0 => "thinned by budget",
         Some(Skip::Budget) => "over budget",
         Some(Skip::Backoff) => "left alone: the endpoint sheds load",
+        Some(Skip::Auth) => "withheld: no OAuth 2 token was given",
         Some(Skip::ServerBusy) => "withheld: the server is busy",
         _ => "waiting",
     }

@@ -1,26 +1,33 @@
-//! Accepts connections and hands them to the router: with a limit on how many there are, on how long a
-//! request head may take, and on its size.
+//! Accepts connections and hands their requests to the door and the pages behind it: with a limit on how many
+//! connections there are, on how long a client may take for anything, and on the size of what it sends.
 
-use std::{io, sync::Arc, time::Duration};
-
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
 };
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::timeout,
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Connections at the same time; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 512;
+use super::{
+    connections::{Busy, Connection, Connections},
+    door::Door,
+    listener::Listener,
+    patient::{HEAD_TIME, Patient},
+};
 
-/// How long a client may take for a request head, which includes being idle between two requests.
-const HEAD_TIME: Duration = Duration::from_mins(1);
+/// How long a client may be idle between two requests: longer than the usual intervals of scrapes.
+const IDLE_TIME: Duration = Duration::from_mins(2);
 
 /// The largest request head, in bytes.
 const HEAD_SIZE: usize = 16 << 10;
@@ -28,62 +35,141 @@ const HEAD_SIZE: usize = 16 << 10;
 /// How long open requests may take at the end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Serves `router` on `listener` until `shutdown`, then finishes the requests that are under way.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &room) => accepted,
-        };
-        match accepted {
-            Ok((stream, place)) => {
-                let (router, shutdown) = (router.clone(), shutdown.clone());
-                connections.spawn(async move {
-                    connection(stream, router, shutdown).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: others may close theirs.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+/// How long to wait where no connection can be taken in.
+const NO_ROOM: Duration = Duration::from_millis(100);
+
+/// What all connections have in common.
+#[derive(Clone, Debug)]
+struct Server {
+    door: Door,
+    pages: Router,
+    connections: Connections,
+    shutdown: CancellationToken,
+}
+
+/// Serves `pages` behind `door` on `listeners` until `shutdown`, then finishes the requests that are under way.
+pub async fn serve(listeners: Vec<Listener>, door: Door, pages: Router, shutdown: CancellationToken) {
+    let server = Server {
+        door,
+        pages,
+        connections: Connections::default(),
+        shutdown,
+    };
+    let tasks = TaskTracker::new();
+    for listener in listeners {
+        tasks.spawn(server.clone().keep_accepting(listener, tasks.clone()));
     }
-    connections.close();
-    if timeout(GRACE, connections.wait()).await.is_err() {
+    tasks.close();
+    server.shutdown.cancelled().await;
+    if timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("some HTTP connections did not end in time");
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, Option<tokio::sync::OwnedSemaphorePermit>)> {
-    let place = Arc::clone(room).acquire_owned().await.ok();
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, place))
+impl Server {
+    async fn keep_accepting(self, listener: Listener, tasks: TaskTracker) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(stream) => {
+                    let Some(connection) = self.room().await else {
+                        return;
+                    };
+                    tasks.spawn(self.clone().serve(stream, connection));
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: others may close theirs.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(NO_ROOM).await;
+                }
+            }
+        }
+    }
+
+    /// Until there is room for a connection; more wait in the kernel's queue. `None`: the server ends.
+    async fn room(&self) -> Option<Connection> {
+        loop {
+            if let Some(connection) = self.connections.take_in(Instant::now()) {
+                return Some(connection);
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return None,
+                () = sleep(NO_ROOM) => {}
+            }
+        }
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, connection: Connection) {
+        let connection = Arc::new(connection);
+        let stream = Patient::new(stream, Arc::clone(&connection));
+        let talk = async {
+            let rules = self.door.rules();
+            match rules.tls() {
+                None => self.talk(stream, &connection).await,
+                Some(tls) => match timeout(HEAD_TIME, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => self.talk(stream, &connection).await,
+                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                    Err(_) => tracing::debug!("TLS handshake took too long"),
+                },
+            }
+        };
+        tokio::select! {
+            () = talk => {}
+            () = connection.gone() => tracing::debug!("an idle HTTP connection made room for another"),
+        }
+    }
+
+    async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin, connection: &Arc<Connection>) {
+        let answer = service_fn(|request: Request<Incoming>| async {
+            let busy = connection.busy(Instant::now());
+            let response = self.door.answer(request, self.pages.clone()).await;
+            Ok::<_, std::convert::Infallible>(response.map(|body| Answer { body, _busy: busy }))
+        });
+        let talk = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIME)
+            .max_buf_size(HEAD_SIZE)
+            .serve_connection(TokioIo::new(stream), answer);
+        let mut talk = std::pin::pin!(talk);
+        let ended = tokio::select! {
+            ended = &mut talk => ended,
+            () = self.shutdown.cancelled() => {
+                talk.as_mut().graceful_shutdown();
+                talk.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "HTTP connection ended");
+        }
+    }
 }
 
-async fn connection(stream: TcpStream, router: Router, shutdown: CancellationToken) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_SIZE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = &mut connection => served,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "HTTP connection ended");
+/// The body of an answer, whose connection is busy until all of it is handed over.
+struct Answer {
+    body: Body,
+    _busy: Busy,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -1,6 +1,6 @@
 //! Every query against a real Prometheus that has scraped the demo.
 
-use std::{collections::BTreeSet, process::Stdio, thread, time::Duration};
+use std::{collections::BTreeSet, fs, process::Stdio, thread, time::Duration};
 
 use serde_json::Value;
 
@@ -8,6 +8,7 @@ use crate::{
     components::Prometheus,
     dashboard::{Dashboard, Query, dashboards},
     process::{Exporter, get, program},
+    rules,
 };
 
 /// Queries to which the demo has no answer.
@@ -114,12 +115,21 @@ fn real_queries_return_data_of_the_demo() {
                 .to_owned()
         })
         .collect();
-    let config = format!(
-        "global: {{ scrape_interval: 1s }}\nscrape_configs:\n\
-         - {{ job_name: llm-probe-exporter, static_configs: [{{ targets: ['{}'] }}] }}\n\
-         - {{ job_name: servers, static_configs: [{{ targets: {servers:?} }}] }}\n",
-        demo.address
-    );
+    // As shipped, but for the addresses, and for rules whose groups would first be evaluated minutes later.
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["recording.yml", "alerting.yml"] {
+        let rules = rules::text(&format!("rules/{file}"));
+        let rules = rules.replace("interval: 2m", "interval: 15s");
+        fs::write(folder.path().join(file), rules).unwrap();
+    }
+    let mut config = rules::text("demo.yml")
+        .replace("rules/*.yml", &format!("{}/*.yml", folder.path().display()))
+        .replace("localhost:9850", &demo.address);
+    for (port, server) in (18001..).zip(&servers) {
+        let shipped = format!("localhost:{port}");
+        assert!(config.contains(&shipped), "{shipped} is not scraped");
+        config = config.replace(&shipped, server);
+    }
     let versions = ["LLM_PROBE_TEST_PROMETHEUS", "LLM_PROBE_TEST_PROMETHEUS3"]
         .map(|variable| (variable, Prometheus::configured(variable, &config, &[])));
     thread::sleep(WATCHED);

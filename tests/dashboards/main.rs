@@ -8,6 +8,9 @@ mod components;
 #[expect(dead_code, reason = "other test files use the rest")]
 #[path = "../support/process.rs"]
 mod process;
+#[expect(dead_code, reason = "other test files use the rest")]
+#[path = "../support/rules.rs"]
+mod rules;
 
 mod dashboard;
 mod json;

@@ -25,6 +25,33 @@ const FOREIGN: &[&str] = &[
     "vllm:request_queue_time_seconds_bucket",
 ];
 
+/// What the rules of `config/prometheus` record, and how.
+fn recorded() -> BTreeMap<String, String> {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/config/prometheus/rules/recording.yml"
+    );
+    let rules: serde_yaml::Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let groups = rules["groups"].as_sequence().unwrap();
+    groups
+        .iter()
+        .flat_map(|group| group["rules"].as_sequence().unwrap())
+        .map(|rule| ["record", "expr"].map(|key| rule[key].as_str().unwrap().to_owned()))
+        .map(|[name, expr]| (name, expr))
+        .collect()
+}
+
+/// What is left of an expression when nothing is said of the dashboard's filters, of what an aggregation keeps, and
+/// of layout.
+fn essence(expr: &str) -> String {
+    let filters = r#"job=~"$job", target=~"$target", probe=~"$probe", model=~"$model""#;
+    let plain = expr
+        .replace(&format!("{{{filters}}}"), "")
+        .replace(&format!("{filters}, "), "");
+    let aggregation = regex::Regex::new(r"\b(by|without) \([^)]*\)").unwrap();
+    aggregation.replace_all(&plain, "").split_whitespace().collect()
+}
+
 /// A series name of the exporter: its family, and whether it only ever grows.
 #[derive(Clone, Debug)]
 struct Exported {
@@ -77,12 +104,12 @@ fn each_part(mut check: impl FnMut(&str, &Expr, &[&Expr])) {
 
 #[test]
 fn every_metric_exists() {
-    let exported = exported();
+    let (exported, recorded) = (exported(), recorded());
     each_part(|place, part, _| {
         if let Some((selector, _)) = selector(part) {
             let name = name(selector);
             assert!(
-                exported.contains_key(name) || FOREIGN.contains(&name),
+                exported.contains_key(name) || FOREIGN.contains(&name) || recorded.contains_key(name),
                 "{place}: nobody exports {name}"
             );
         }
@@ -203,43 +230,31 @@ fn shares_of_nothing_are_no_value() {
 }
 
 #[test]
-fn burn_rates_are_those_of_the_rules() {
+fn burn_rates_and_states_are_those_of_the_rules() {
     let queries = every_query();
-    let burn = queries
-        .iter()
-        .find(|query| query.place == "overview / Burn rate / A")
-        .unwrap();
-    let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let filters = r#"job=~"$job", target=~"$target", probe=~"$probe", model=~"$model""#;
-    let plain = burn
-        .expr
-        .replace(&format!("{filters}, "), "")
-        .replace(&format!("{{{filters}}}"), "");
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/config/prometheus/rules/recording.yml"
-    );
-    let rules: serde_yaml::Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let recorded = |name: &str| {
-        let mut rules = rules["groups"]
-            .as_sequence()
-            .unwrap()
-            .iter()
-            .flat_map(|group| group["rules"].as_sequence().unwrap());
-        let rule = rules.find(|rule| rule["record"] == name);
-        squeezed(
-            rule.unwrap_or_else(|| panic!("no rule records {name}"))["expr"]
-                .as_str()
-                .unwrap(),
-        )
+    let said = |place: &str| {
+        let query = queries.iter().find(|query| query.place == place).unwrap();
+        essence(&query.expr)
     };
-    let objective =
-        recorded("series:llm_probe_objective:ratio").replace("_ratio)", "_ratio{alert!=\"none\"})");
+    let recorded = recorded();
+    let rule = |name: &str| essence(&recorded[name]);
+    let objective = rule("series:llm_probe_objective:ratio").replace("_ratio)", "_ratio{alert!=\"none\"})");
     assert_eq!(
-        squeezed(&plain),
+        said("overview / Burn rate / A"),
         format!(
-            "({}) / ignoring (alert) (1 - {objective})",
-            recorded("series:llm_probe_bad_requests:ratio_rate1h")
+            "({})/(1-{objective})",
+            rule("series:llm_probe_bad_requests:ratio_rate1h")
         )
     );
+    let states = said("overview / Status / A");
+    let down = format!("({})>2)", rule("series:llm_probe_unanswered:intervals"));
+    assert!(states.contains(&down), "{down} is not in {states}");
+    let alerts = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/config/prometheus/rules/alerting.yml"
+    );
+    let alerts = essence(&std::fs::read_to_string(alerts).unwrap());
+    let (_, no_burst) = alerts.split_once("alert:LLMProbeNoBurstexpr:|").unwrap();
+    let (no_burst, _) = no_burst.split_once("andignoring(alert)").unwrap();
+    assert!(states.contains(no_burst), "{no_burst} is not in {states}");
 }

@@ -17,7 +17,7 @@ mod requests;
 mod tgi_generate;
 mod triton_generate;
 
-#[path = "../../fuzz/src/lib.rs"]
+#[path = "../../fuzz/src/streams.rs"]
 #[expect(
     unreachable_pub,
     reason = "it is a crate of its own, which nothing else compiles on stable Rust"

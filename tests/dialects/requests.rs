@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 fn target(api: Dialect, url: &str) -> Target {
     Target {
+        oauth2: None,
         name: Name::new("t").unwrap(),
         url: url.parse().unwrap(),
         api,

@@ -65,6 +65,7 @@ pub(crate) const NO_CLOCK_CAN_HOLD: Timeouts = Timeouts {
 
 pub(crate) fn target(address: SocketAddr) -> Target {
     Target {
+        oauth2: None,
         name: Name::new("scripted").unwrap(),
         url: format!("http://{address}/v1").parse().unwrap(),
         api: Dialect::OpenaiChat,

@@ -105,15 +105,16 @@ pub(crate) struct Answer {
 
 /// `GET path` with `headers`, on a connection of its own.
 pub(crate) fn get(address: &str, path: &str, headers: &str) -> io::Result<Answer> {
-    ask("GET", address, path, headers)
+    ask("GET", address, path, headers, "")
 }
 
-fn ask(method: &str, address: &str, path: &str, headers: &str) -> io::Result<Answer> {
+/// Any request; its `headers` end with their lines and say how long the body is.
+pub(crate) fn ask(method: &str, address: &str, path: &str, headers: &str, body: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n{body}"
     )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -195,7 +196,7 @@ impl Exporter {
     }
 
     pub(crate) fn post(&self, path: &str) -> Answer {
-        ask("POST", &self.address, path, "Content-Length: 0\r\n").unwrap()
+        ask("POST", &self.address, path, "Content-Length: 0\r\n", "").unwrap()
     }
 
     /// Writes another configuration in the place of its own.

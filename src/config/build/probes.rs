@@ -199,11 +199,18 @@ fn asked(
     let mut seen = HashSet::new();
     let mut asked = Vec::new();
     for name in &given.value {
-        if !targets.names.contains(&name.value.as_str()) {
+        let listed = targets.lists.iter().find(|(list, _)| *list == name.value);
+        let is_target = targets.names.contains(&name.value.as_str());
+        if is_target && listed.is_some() {
+            let what = format!("{of} names {}, which is a target and a list", shown(&name.value));
+            report.problem(name.id, what, "give one of them another name");
+        } else if !is_target && listed.is_none() {
             let what = format!("{of} names target {}, which there is not", shown(&name.value));
-            let mend = match meant(&name.value, &targets.names) {
+            let lists = targets.lists.iter().map(|(list, _)| *list);
+            let known: Vec<_> = targets.names.iter().copied().chain(lists).collect();
+            let mend = match meant(&name.value, &known) {
                 Some(target) => format!("did you mean `{target}`?"),
-                None => format!("the targets are {}", list(&targets.names)),
+                None => format!("the targets are {}", list(&known)),
             };
             report.problem(name.id, what, mend);
         } else if !seen.insert(name.value.as_str()) {
@@ -213,13 +220,15 @@ fn asked(
                 "remove one",
             );
         }
-        asked.extend(
-            targets
-                .built
-                .iter()
-                .find(|target| target.name.as_str() == name.value)
-                .cloned(),
-        );
+        let is_meant = |target: &&Arc<Target>| {
+            let target = target.name.as_str();
+            target == name.value || listed.is_some_and(|(_, names)| names.contains(&target))
+        };
+        for target in targets.built.iter().filter(is_meant) {
+            if !asked.contains(target) {
+                asked.push(Arc::clone(target));
+            }
+        }
     }
     asked
 }

@@ -151,7 +151,7 @@ pub(super) fn busy(field: &Field<items::Busy>, report: &Report<'_>) -> Option<Bu
         report.problem(given.key, what, mend);
     }
     Some(Busy {
-        url: url(item.url.given()?, report)?,
+        url: url(item.url.given()?, "http://localhost:8000/metrics", report)?,
         skip_when,
         abort_when,
         timeout: item.timeout.value().map_or(BUSY_TIMEOUT, |wait| wait.0),
@@ -173,7 +173,8 @@ fn conditions(field: &Field<Vec<At<String>>>, report: &Report<'_>) -> Vec<Condit
     conditions
 }
 
-fn url(given: &At<String>, report: &Report<'_>) -> Option<Url> {
+/// An address that is used as it is.
+pub(super) fn url(given: &At<String>, like: &str, report: &Report<'_>) -> Option<Url> {
     let url = Url::parse(&given.value).ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.has_host()
@@ -182,7 +183,7 @@ fn url(given: &At<String>, report: &Report<'_>) -> Option<Url> {
     });
     if url.is_none() {
         let what = format!("{} is no http or https URL without credentials", given.thing);
-        report.problem(given.id, what, "write it like `http://localhost:8000/metrics`");
+        report.problem(given.id, what, format!("write it like `{like}`"));
     }
     url
 }

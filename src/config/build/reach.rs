@@ -1,9 +1,6 @@
 //! The way to a target: certificates are read here, and what cannot go together is told.
 
-use std::{
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use url::{Host, Url};
 
@@ -16,14 +13,15 @@ use crate::config::{
         leaves::Reference,
         reading::{At, Field},
     },
+    report::Report,
     secret::{Secret, looks_secret},
 };
 
-/// Larger files hold no certificates: the roots of a whole system are a fourth of a megabyte.
-const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
-
 /// What the address of a Unix socket has room for, in bytes.
 const MAX_SOCKET_PATH: usize = 107;
+
+/// What stands before a certificate in PEM form.
+pub(super) const BEGIN_CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 const NO_SUCH_FILE: &str = "name a file that the exporter may read (paths are relative to the configuration)";
 
@@ -77,9 +75,11 @@ pub(super) fn reach(
 
 fn tls(given: &At<items::Tls>, of: &str, context: &Context<'_>) -> Option<Tls> {
     let (item, report) = (&given.value, context.report);
-    let ca = optional(&item.ca_file, |file| certificates(file, context));
-    let cert = optional(&item.cert_file, |file| certificates(file, context));
-    let key = optional(&item.key_file, |file| private_key(file, context));
+    let ca = optional(&item.ca_file, |file| certificates(file, context.base_dir, report));
+    let cert = optional(&item.cert_file, |file| {
+        certificates(file, context.base_dir, report)
+    });
+    let key = optional(&item.key_file, |file| private_key(file, context.base_dir, report));
     for (field, other, missing) in [
         (&item.cert_file, &item.key_file, "key_file"),
         (&item.key_file, &item.cert_file, "cert_file"),
@@ -117,10 +117,13 @@ fn tls(given: &At<items::Tls>, of: &str, context: &Context<'_>) -> Option<Tls> {
 }
 
 /// Given, but it cannot be had, which was reported.
-struct Unusable;
+pub(super) struct Unusable;
 
 /// What comes of a key that may be left out.
-fn optional<T, U>(field: &Field<T>, build: impl FnOnce(&At<T>) -> Option<U>) -> Result<Option<U>, Unusable> {
+pub(super) fn optional<T, U>(
+    field: &Field<T>,
+    build: impl FnOnce(&At<T>) -> Option<U>,
+) -> Result<Option<U>, Unusable> {
     match field {
         Field::Absent => Ok(None),
         Field::Bad => Err(Unusable),
@@ -129,8 +132,8 @@ fn optional<T, U>(field: &Field<T>, build: impl FnOnce(&At<T>) -> Option<U>) -> 
 }
 
 /// The path of a file and what messages call it.
-fn located(given: &At<Reference>, context: &Context<'_>) -> (PathBuf, String) {
-    let path = context.base_dir.join(&given.value.0);
+fn located(given: &At<Reference>, base_dir: &Path) -> (PathBuf, String) {
+    let path = base_dir.join(&given.value.0);
     let called = if given.value.may_be_shown() {
         shown(&path.display().to_string())
     } else {
@@ -139,17 +142,15 @@ fn located(given: &At<Reference>, context: &Context<'_>) -> (PathBuf, String) {
     (path, called)
 }
 
-fn certificates(given: &At<Reference>, context: &Context<'_>) -> Option<Pem> {
-    let (path, called) = located(given, context);
+pub(super) fn certificates(given: &At<Reference>, base_dir: &Path, report: &Report<'_>) -> Option<Pem> {
+    let (path, called) = located(given, base_dir);
     let problem = |what: &str, mend: &str| {
-        context
-            .report
-            .problem(given.id, format!("{}: {called} {what}", given.thing), mend);
+        report.problem(given.id, format!("{}: {called} {what}", given.thing), mend);
         None
     };
-    match text_of(&path) {
+    match Pem::read(&path) {
         Err(what) => problem(&what, NO_SUCH_FILE),
-        Ok(text) if !text.contains("-----BEGIN CERTIFICATE-----") => problem(
+        Ok(text) if !text.contains(BEGIN_CERTIFICATE) => problem(
             "holds no certificate in PEM form",
             "name a file with `-----BEGIN CERTIFICATE-----` in it; `openssl x509 -inform der` converts",
         ),
@@ -157,12 +158,10 @@ fn certificates(given: &At<Reference>, context: &Context<'_>) -> Option<Pem> {
     }
 }
 
-fn private_key(given: &At<Reference>, context: &Context<'_>) -> Option<Secret> {
-    let (path, called) = located(given, context);
+pub(super) fn private_key(given: &At<Reference>, base_dir: &Path, report: &Report<'_>) -> Option<Secret> {
+    let (path, called) = located(given, base_dir);
     let problem = |what: &str, mend: &str| {
-        context
-            .report
-            .problem(given.id, format!("{}: {called} {what}", given.thing), mend);
+        report.problem(given.id, format!("{}: {called} {what}", given.thing), mend);
         None
     };
     match Secret::from_file(&path) {
@@ -177,18 +176,6 @@ fn private_key(given: &At<Reference>, context: &Context<'_>) -> Option<Secret> {
         ),
         Ok(key) => Some(key),
     }
-}
-
-fn text_of(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MAX_PEM_BYTES {
-        return Err("is larger than 4 MiB".to_owned());
-    }
-    // In DER form it is no text, and then it holds nothing in PEM form.
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn server_name(given: &At<String>, context: &Context<'_>) -> Option<String> {

@@ -96,14 +96,14 @@ pub(super) fn login(given: &At<items::Proxy>, context: &Context<'_>) -> Option<L
 }
 
 /// Where a secret may come from.
-enum Source<'a> {
+pub(super) enum Source<'a> {
     Value(&'a Field<Hidden>),
     Env(&'a Field<Reference>),
     File(&'a Field<Reference>),
 }
 
 /// The secret, of which exactly one source must be given.
-fn one_source(
+pub(super) fn one_source(
     item: &At<impl Sized>,
     sources: &[Source<'_>],
     one_of: &str,

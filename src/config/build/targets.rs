@@ -4,7 +4,7 @@ use http::HeaderName;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Context, generations, labels, protection, reach, require, secrets, vocabularies};
+use super::{Context, generations, labels, oauth2, protection, reach, require, secrets, vocabularies};
 use crate::{
     config::{
         plan::{Connection, Dialect, HttpVersion, Price, Target},
@@ -81,7 +81,10 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         .authorization
         .given()
         .and_then(|given| secrets::authorization(given, context));
-    if let (Some(url), Some(given)) = (&url, item.authorization.given())
+    let oauth2 = oauth2::oauth2(item, of, context);
+    let credentials = (item.authorization.given().map(|given| given.key))
+        .or_else(|| item.oauth2.given().map(|given| given.key));
+    if let (Some(url), Some(key)) = (&url, credentials)
         && url.scheme() == "http"
         && item.unix_socket.is_absent()
         && !is_near(url)
@@ -90,7 +93,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
             "{of} sends its credentials unencrypted to {}",
             url.host_str().unwrap_or_default()
         );
-        report.warning(given.key, what, "use an `https` URL");
+        report.warning(key, what, "use an `https` URL");
     }
     let headers = item
         .headers
@@ -116,6 +119,7 @@ pub(super) fn target(raw: &At<items::Target>, name: Option<Name>, context: &Cont
         api: api?,
         model: item.model.value()?.clone(),
         authorization,
+        oauth2,
         headers: headers.unwrap_or_default(),
         connection: item.connection.value().copied().unwrap_or(Connection::New),
         http: item.http.value().copied().unwrap_or(HttpVersion::Http1),
@@ -230,7 +234,7 @@ fn url(given: &At<String>, api: Option<Dialect>, report: &Report<'_>) -> Option<
 }
 
 /// Whether the way there is probably within one machine or cluster.
-fn is_near(url: &Url) -> bool {
+pub(super) fn is_near(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => {
             let private = [".localhost", ".local", ".internal", ".svc"];

@@ -1,6 +1,10 @@
 //! How a target is reached beside its URL: TLS, a proxy, a Unix socket.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use super::Url;
 use crate::config::secret::Secret;
@@ -29,11 +33,29 @@ pub struct Tls {
     pub min_version: TlsVersion,
 }
 
+/// Larger files hold no certificates: the roots of a whole system are a fourth of a megabyte.
+const MAX_PEM_BYTES: u64 = 4 * 1024 * 1024;
+
 /// The text of a file that holds at least one certificate in PEM form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     pub path: PathBuf,
     pub text: String,
+}
+
+impl Pem {
+    /// The text of a file; the error is in words and does not repeat the path.
+    pub fn read(path: &Path) -> Result<String, String> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes))
+            .map_err(|error| format!("cannot be read: {error}"))?;
+        if bytes.len() as u64 > MAX_PEM_BYTES {
+            return Err("is larger than 4 MiB".to_owned());
+        }
+        // In DER form it is no text, and then it holds nothing in PEM form.
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
 }
 
 impl fmt::Debug for Pem {

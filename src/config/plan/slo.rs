@@ -28,9 +28,14 @@ pub struct Slo {
 
 impl Slo {
     /// Whether a burst that was due and not fired for this reason counts as judged and missed: where it is the
-    /// endpoint's doing, unless `withheld` says to ignore it.
+    /// endpoint's doing, or that our credentials are not accepted and that is not excused, unless `withheld` says to ignore it.
     pub fn judges(&self, reason: Skip) -> bool {
-        self.withheld == Withheld::Missed && matches!(reason, Skip::Overlap | Skip::Backoff)
+        let is_to_blame = match reason {
+            Skip::Overlap | Skip::Backoff => true,
+            Skip::Auth => !self.excuse.contains(&Failure::Unauthorized),
+            _ => false,
+        };
+        self.withheld == Withheld::Missed && is_to_blame
     }
 
     /// Whether requests of a burst that were never sent for this reason count as judged and missed: those cut off to

@@ -13,6 +13,7 @@ use crate::{
         },
         problem::meant_or_any,
         report::Report,
+        web::{Cipher, ClientAuth, Curve, TlsProtocol},
     },
     outcome::Failure,
     prompt::Cache,
@@ -122,6 +123,35 @@ choice!(MaxTokensField {
     "max_tokens" => Self("max_tokens"),
     "max_completion_tokens" => Self("max_completion_tokens"),
 });
+
+choice!(ClientAuth {
+    "NoClientCert" => Self::Nobody,
+    "RequestClientCert" => Self::Request,
+    "RequireAnyClientCert" => Self::RequireAny,
+    "VerifyClientCertIfGiven" => Self::VerifyIfGiven,
+    "RequireAndVerifyClientCert" => Self::RequireAndVerify,
+    // An older word for the same.
+    "RequireClientCert" => Self::RequireAny,
+});
+choice!(TlsProtocol {
+    "TLS12" => Self::Tls12,
+    "TLS13" => Self::Tls13,
+});
+choice!(Curve {
+    "X25519" => Self::X25519,
+    "CurveP256" => Self::P256,
+    "CurveP384" => Self::P384,
+});
+
+impl Read for Cipher {
+    fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {
+        let choices: Vec<_> = Self::ALL
+            .iter()
+            .map(|cipher| (cipher.as_str(), *cipher))
+            .collect();
+        choose(node, thing, &choices, report)
+    }
+}
 
 impl Read for Dialect {
     fn read(node: &Node, thing: &str, report: &Report<'_>) -> Option<Self> {

@@ -7,6 +7,7 @@ use super::{
     choices::{ArrivalKind, Caching, MaxTokensField, ProcessKind},
     leaves::{Amount, Body, HeaderOrNone, Hidden, Reference, Rest, Share, Wait},
     reading::{At, Field, Item, Named, Read, entries, field, item, wrong},
+    template::Template,
 };
 use crate::{
     budget::Per,
@@ -37,6 +38,8 @@ item! {
         metrics: Metrics,
         measure: Measure,
         targets: Vec<At<Target>>,
+        /// Targets that are listed elsewhere.
+        discover: Vec<At<Discovery>>,
         /// Everything that a probe may have, except what identifies one.
         defaults: Defaults,
         probes: Vec<At<Probe>>,
@@ -81,6 +84,7 @@ item! {
         api: Dialect,
         model: String,
         authorization: Authorization,
+        oauth2: OAuth2,
         headers: Named<Header>,
         connection: Connection,
         http: HttpVersion,
@@ -112,6 +116,41 @@ item! {
 }
 
 item! {
+    Discovery "list" {
+        name: String,
+        files: Vec<At<String>>,
+        http: HttpList,
+        target: Template,
+    }
+    hints {
+        "file" => "write `files: [PATH]`",
+        "url" => "write `http: { url: … }`, or for its targets `target: { url: … }`",
+        "file_sd_configs" => "write `files: [PATH]`",
+        "http_sd_configs" => "write `http: { url: … }`",
+    }
+}
+
+item! {
+    HttpList {
+        url: String,
+        every: Wait,
+        timeout: Wait,
+        authorization: Authorization,
+    }
+    hints {
+        "refresh_interval" => "write `every: 1m`",
+    }
+}
+
+item! {
+    /// A group of a list, as Prometheus has it.
+    Group {
+        targets: Vec<At<String>>,
+        labels: Named<String>,
+    }
+}
+
+item! {
     Authorization {
         credentials_env: Reference,
         credentials_file: Reference,
@@ -126,6 +165,24 @@ item! {
         "env" => "write `credentials_env: NAME`",
         "file" => "write `credentials_file: PATH`",
         "type" => "write `scheme: Bearer`",
+    }
+}
+
+item! {
+    OAuth2 {
+        client_id: String,
+        client_secret_env: Reference,
+        client_secret_file: Reference,
+        token_url: String,
+        scopes: Vec<At<String>>,
+        endpoint_params: Named<String>,
+    }
+    hints {
+        "client_secret" => "a secret is never written into the configuration: put it into an environment variable and write \
+             `client_secret_env: NAME`, or into a file and write `client_secret_file: PATH`",
+        "scope" => "write `scopes: [NAME]`",
+        "audience" => "write `endpoint_params: { audience: … }`",
+        "url" => "write `token_url: …`",
     }
 }
 
@@ -453,6 +510,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("`identity`", Identity::KEYS),
     ("the outermost level", File::KEYS),
     ("a header", Header::KEYS),
+    ("an entry of `discover`", Discovery::KEYS),
+    ("`http` of an entry of `discover`", HttpList::KEYS),
     ("a step of a `ladder`", Step::KEYS),
     ("an entry of `windows`", Window::KEYS),
     ("an entry of `pauses`", Pause::KEYS),

@@ -1,6 +1,6 @@
 //! How a tree becomes what the file says: one [`Read`] per type, and `item!` for mappings with known keys.
 
-use super::{Entry, Node, Value, items};
+use super::{Entry, Node, Value, items, web};
 use crate::config::{
     positions::NodeId,
     problem::{list, meant, shown},
@@ -160,7 +160,9 @@ fn unknown_key<T: Item>(node: &Node, entry: &Entry, thing: &str, report: &Report
     let name = entry.name.as_str();
     let hint = T::HINTS.iter().find(|(key, _)| *key == name);
     let meant = meant(name, T::KEYS);
-    let mend = match (hint, meant, items::home(name)) {
+    // Of the other file.
+    let home = items::home(name).filter(|_| !thing.ends_with(web::FILE));
+    let mend = match (hint, meant, home) {
         (Some((_, hint)), _, _) => (*hint).to_owned(),
         (None, Some(key), _) => format!("did you mean `{key}`?"),
         (None, None, Some(home)) => format!("`{name}` is a key of {home}"),

@@ -1,9 +1,11 @@
 //! Of targets and of this program.
 
-use crate::metrics::{
-    exporter::Exporter,
-    families::{Family, Kind, Scope, Since, exporter, process},
-    latency,
+use crate::{
+    metrics::{
+        families::{Family, Kind, Scope, Since, exporter, process},
+        latency,
+    },
+    version::{REVISION, VERSION},
 };
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -55,13 +57,21 @@ pub(super) static FAMILIES: &[Family] = &[
         help: "Times that the metrics named by `busy` could not be read; probing went on.",
         scope: Scope::Guard(|guard| guard.scrape_failures().map(|failures| failures as f64)),
     },
+    Family {
+        name: "llm_probe_target_secret_failures_total",
+        kind: Kind::Counter,
+        labels: &[],
+        since: Since::Load,
+        help: "Times that secrets on file could not be read again, or no OAuth 2 token was given; those known were used on.",
+        scope: Scope::Guard(|guard| guard.renewal_failures().map(|failures| failures as f64)),
+    },
     exporter(
         "llm_probe_exporter_build_info",
         Kind::Gauge,
         &["version", "revision"],
         Since::Load,
         "What this program is: always 1.",
-        |_, rows| rows.with([Exporter::VERSION, Exporter::REVISION], 1.0),
+        |_, rows| rows.with([VERSION, REVISION], 1.0),
     ),
     exporter(
         "llm_probe_exporter_config_last_reload_successful",
@@ -80,12 +90,55 @@ pub(super) static FAMILIES: &[Family] = &[
         |of, rows| rows.known(of.last_loaded),
     ),
     exporter(
+        "llm_probe_exporter_list_targets",
+        Kind::Gauge,
+        &["list"],
+        Since::Load,
+        "How many targets a list names, as it is in force.",
+        |of, rows| {
+            for (name, list) in &of.lists {
+                rows.by(name.as_str(), list.targets as f64);
+            }
+        },
+    ),
+    exporter(
+        "llm_probe_exporter_list_failures_total",
+        Kind::Counter,
+        &["list"],
+        Since::Load,
+        "Times that a list of targets could not be had, or was wrong; the last good one stayed in force.",
+        |of, rows| {
+            for (name, list) in &of.lists {
+                rows.by(name.as_str(), list.failures as f64);
+            }
+        },
+    ),
+    exporter(
         "llm_probe_exporter_paused_timestamp_seconds",
         Kind::Gauge,
         &[],
         Since::Known,
         "Since when the kill switch holds all bursts back; absent while it does not.",
         |of, rows| rows.known(of.paused_since),
+    ),
+    exporter(
+        "llm_probe_exporter_shard_info",
+        Kind::Gauge,
+        &["index", "total"],
+        Since::Load,
+        "Which of several exporters this is, of which each runs a part of the plan: always 1.",
+        |of, rows| {
+            let labels = [of.shard.index(), of.shard.total()];
+            rows.with(labels.map(|number| number.to_string()), 1.0);
+        },
+    ),
+    exporter(
+        "llm_probe_exporter_shards",
+        Kind::Gauge,
+        &[],
+        Since::Load,
+        "How many of them there are.",
+        |of, rows| rows.one(f64::from(of.shard.total())),
     ),
     exporter(
         "llm_probe_exporter_runtime_lag_seconds",

@@ -1,0 +1,73 @@
+//! A round that somebody asks for and waits for, beside those of the schedule.
+
+use std::{pin::pin, sync::Arc};
+
+use tokio::{
+    sync::mpsc::UnboundedSender,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Event, Runner, Watched};
+use crate::{outcome::Skip, pause::Holds};
+
+impl Runner {
+    /// A runner of one round beside this one's, which is over at `deadline`. What happens is told of `steps`, which are
+    /// those of this one with metrics of their own. Turn, places, budgets and guards are the same, and it ends with this
+    /// one.
+    #[must_use]
+    pub fn beside(
+        &self,
+        steps: Vec<Arc<Watched>>,
+        events: UnboundedSender<Event>,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            probe: Arc::clone(&self.probe),
+            target: Arc::clone(&self.target),
+            access: Arc::clone(&self.access),
+            turn: self.turn.clone(),
+            places: Arc::clone(&self.places),
+            steps,
+            guarded: Arc::clone(&self.guarded),
+            baselines: self.baselines.clone(),
+            sizing: Arc::clone(&self.sizing),
+            asked: Arc::clone(&self.asked),
+            lag: self.lag.clone(),
+            blocking: self.blocking.clone(),
+            events,
+            replica: self.replica,
+            pause: self.pause.clone(),
+            drain: self.drain.child_token(),
+            abort: self.abort.child_token(),
+            deadline: Some(deadline),
+        }
+    }
+
+    /// Fires the round, unless the kill switch is on. It is cut short at `deadline`, by the kill switch, and when whoever
+    /// asked for it has `gone`.
+    pub async fn fire_until(self, deadline: Instant, gone: CancellationToken) {
+        // The file may have come since it was looked for last.
+        self.pause.look(&self.blocking).await;
+        let mut paused = self.pause.watch();
+        if self.pause.is_on() {
+            return self.skip_round(Skip::Paused, 1);
+        }
+        let cancel = self.abort.child_token();
+        let mut round = pin!(async {
+            match self.turn(Some(deadline), &cancel).await {
+                Ok(turn) => self.round(Instant::now(), turn, None, &cancel).await,
+                Err(skip) => self.skip_round(skip, 1),
+            }
+        });
+        tokio::select! {
+            biased;
+            () = &mut round => return,
+            () = gone.cancelled() => {}
+            _ = paused.wait_for(Holds::is_any) => {}
+            () = sleep_until(deadline) => {}
+        }
+        cancel.cancel();
+        round.await;
+    }
+}
