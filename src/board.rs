@@ -14,6 +14,7 @@ use crate::{
     capacity::Capacity,
     clock::unix_now,
     config::plan::SeriesKey,
+    history::History,
     outcome::Skip,
     prompt::Cache,
     record::ConnectionState,
@@ -25,12 +26,14 @@ use crate::{
 
 /// What the page shows. Cheap to clone; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Rows>>);
+pub struct Board(Arc<Mutex<Books>>);
 
 #[derive(Debug, Default)]
-struct Rows {
+struct Books {
     rows: Vec<Row>,
     at: HashMap<SeriesKey, usize>,
+    config: Arc<str>,
+    changes: u64,
 }
 
 /// One series, now.
@@ -52,6 +55,7 @@ pub struct Row {
     pub held_back: Option<Skip>,
     /// By how much budgets stretch the interval, at least 1.
     pub stretch: f64,
+    pub history: Arc<History>,
 }
 
 /// What a series is doing.
@@ -82,9 +86,12 @@ pub struct LastSearch {
 
 impl Board {
     /// Has a row for every series of `supervisor` from now on; what a row says of a series that was there stays.
-    pub fn follow(&self, supervisor: &Supervisor) {
+    /// `config` is what is in force, without secrets.
+    pub fn follow(&self, supervisor: &Supervisor, config: &str) {
         let mut board = self.lock();
         let before = std::mem::take(&mut *board);
+        board.config = config.into();
+        board.changes = before.changes + 1;
         for watched in supervisor.watched() {
             let key = watched.series.key();
             let known = before.at.get(&key).and_then(|&at| before.rows.get(at));
@@ -106,6 +113,21 @@ impl Board {
         self.lock().rows.clone()
     }
 
+    /// One of the rows.
+    pub fn row(&self, is_meant: impl FnMut(&&Row) -> bool) -> Option<Row> {
+        self.lock().rows.iter().find(is_meant).cloned()
+    }
+
+    /// The configuration that is in force, without secrets.
+    pub fn config(&self) -> Arc<str> {
+        Arc::clone(&self.lock().config)
+    }
+
+    /// How often something has changed.
+    pub fn changes(&self) -> u64 {
+        self.lock().changes
+    }
+
     /// Keeps the books until nobody sends events any more. Where an event makes it die, it can be called again and goes on
     /// with the next one.
     pub async fn keep(self, events: Arc<AsyncMutex<UnboundedReceiver<Event>>>) {
@@ -119,13 +141,16 @@ impl Board {
         count(event);
         let Event { watched, what } = event;
         let mut rows = self.lock();
-        let Rows { rows, at } = &mut *rows;
+        let Books {
+            rows, at, changes, ..
+        } = &mut *rows;
+        *changes += 1;
         if let Some(row) = at.get(&watched.series.key()).and_then(|&at| rows.get_mut(at)) {
             row.update(what);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Rows> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Books> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -183,6 +208,7 @@ impl Row {
             skipped: BTreeMap::new(),
             held_back: None,
             stretch: 1.0,
+            history: Arc::default(),
         }
     }
 
@@ -194,6 +220,7 @@ impl Row {
     }
 
     fn update(&mut self, what: &What) {
+        self.remember(what);
         match what {
             What::Armed => {
                 self.held_by = None;
@@ -236,6 +263,18 @@ impl Row {
             }
             What::Stretched(stretch) => self.stretch = *stretch,
             What::Restarted => self.state = State::Waiting,
+        }
+    }
+
+    fn remember(&mut self, what: &What) {
+        // Copied only while somebody reads it.
+        let history = &mut self.history;
+        match what {
+            What::Begun(_) => Arc::make_mut(history).begun(unix_now()),
+            What::Request(judged) => Arc::make_mut(history).request(judged),
+            What::Ended(summary, _) => Arc::make_mut(history).ended(unix_now(), summary),
+            What::Searched(capacity, _) => Arc::make_mut(history).searched(unix_now(), capacity),
+            _ => {}
         }
     }
 }

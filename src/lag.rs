@@ -159,14 +159,17 @@ impl Lag {
 }
 
 impl Seen {
+    /// The spell that is not over yet.
+    fn overdue(&self, now: Instant) -> Option<Spell> {
+        let due = self.next.filter(|&due| now > due)?;
+        Some(Spell { due, ran: now })
+    }
+
     /// The greatest lateness from `from` to `to`, a beat before and after included: a stamp and the heartbeat
     /// next to it may run in either order.
     fn late(&self, from: Instant, to: Instant, now: Instant) -> Seconds {
         let (from, to) = (from.checked_sub(BEAT).unwrap_or(from), to + BEAT);
-        let overdue = self
-            .next
-            .filter(|&due| now > due)
-            .map(|due| Spell { due, ran: now });
+        let overdue = self.overdue(now);
         // Spells follow one another, so both their ends are in order.
         let first = self.spells.partition_point(|spell| spell.ran < from);
         self.spells

@@ -34,8 +34,8 @@
 //!
 //! Several exporters may share a plan ([`shard`]); targets may be listed elsewhere ([`discovery`]). It may change while all this runs ([`reload`]): the supervisor follows it, and what is unchanged goes on.
 //!
-//! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log, a
-//! row of the page ([`web`]). [`cli`] puts the parts together; `once` prints a [`report`] instead.
+//! All that is told to the [`board`], which keeps the books: [`metrics`] for Prometheus, a line of the log ([`logs`] keeps
+//! the last ones), a row of the page ([`web`]) and the [`history`] of its last bursts. [`cli`] puts the parts together; `once` prints a [`report`] instead.
 //!
 //! Where requests are recorded, what comes of a [`response`] is also kept on a [`tape`], which travels with the
 //! record. A [`recording`] is written of it, and replayed: from [`reading`] on it goes the same way again.
@@ -83,10 +83,12 @@ pub mod expect;
 pub mod framing;
 pub mod gate;
 pub mod health;
+pub mod history;
 pub mod identity;
 pub mod lag;
 pub mod lasting;
 pub mod load;
+pub mod logs;
 pub mod measure;
 pub mod metrics;
 pub mod outcome;

@@ -1,5 +1,7 @@
 //! Arguments, logging, the two runtimes, the exit code; nothing else.
 
+mod tee;
+
 use std::{
     io::{self, IsTerminal, Write},
     process::ExitCode,
@@ -9,6 +11,7 @@ use anyhow::{anyhow, bail};
 use clap::Parser;
 use llm_probe_exporter::{
     cli::{Cli, LogFormat},
+    logs::Logs,
     runtime::Runtimes,
 };
 use tracing_subscriber::{
@@ -17,27 +20,29 @@ use tracing_subscriber::{
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = log_to_stderr(&cli) {
+    let logs = Logs::default();
+    if let Err(error) = log_to_stderr(&cli, &logs) {
         return failed(&error, 2);
     }
     let runtimes = match Runtimes::start() {
         Ok(runtimes) => runtimes,
         Err(error) => return failed(&error.into(), 1),
     };
-    let ended = cli.run(&runtimes);
+    let ended = cli.run(&runtimes, logs);
     runtimes.end();
     ended.unwrap_or_else(|error| failed(&error.source, error.exit_code()))
 }
 
-fn log_to_stderr(cli: &Cli) -> anyhow::Result<()> {
+fn log_to_stderr(cli: &Cli, logs: &Logs) -> anyhow::Result<()> {
     let filter = log_filter(&cli.log_level)?;
+    let stderr = tee::Tee(logs.clone());
     let registry = tracing_subscriber::registry().with(filter);
     match cli.log_format {
         LogFormat::Logfmt => {
             let layer = tracing_logfmt::builder()
                 .with_target(false)
                 .with_ansi_color(io::stderr().is_terminal());
-            registry.with(layer.layer().with_writer(io::stderr)).init();
+            registry.with(layer.layer().with_writer(stderr)).init();
         }
         LogFormat::Json => {
             registry
@@ -46,7 +51,7 @@ fn log_to_stderr(cli: &Cli) -> anyhow::Result<()> {
                         .json()
                         .flatten_event(true)
                         .with_target(false)
-                        .with_writer(io::stderr),
+                        .with_writer(stderr),
                 )
                 .init();
         }

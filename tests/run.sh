@@ -15,7 +15,7 @@ USAGE
 }
 
 readonly largest_binary=16000000 # bytes
-readonly debian_packages=(ca-certificates curl gcc libc6-dev libgomp1 libstdc++6 iproute2 iptables libfaketime python3 python3-venv systemd debootstrap)
+readonly debian_packages=(ca-certificates chromium curl gcc libc6-dev libgomp1 libstdc++6 iproute2 iptables libfaketime python3 python3-venv systemd debootstrap)
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -157,7 +157,7 @@ set_up() {
     doing='set-up: the tools answer'
     local program
     for program in "$prometheus"/usr/bin/prometheus "$prometheus3"/usr/bin/prometheus \
-        "$alertmanager"/usr/bin/prometheus-alertmanager; do
+        "$alertmanager"/usr/bin/prometheus-alertmanager "$chromium"; do
         say "$("$program" --version 2>&1 | head -n 1)"
     done
     say "$(cargo nextest --version | head -n 1), $(cargo deny --version)"
@@ -174,6 +174,7 @@ cache=${LLM_PROBE_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/llm-probe-exporter
 prometheus=$cache/prometheus
 prometheus3=$cache/prometheus-3
 alertmanager=$cache/alertmanager
+chromium=/usr/bin/chromium
 python_env=$cache/python-$(sha256sum tests/requirements.txt | cut -c 1-12)
 target=${CARGO_TARGET_DIR:-target}
 [[ $target == /* ]] || target=$PWD/$target
@@ -190,6 +191,7 @@ variables() {
         LLM_PROBE_TEST_PROMTOOL3 "$prometheus3/usr/bin/promtool" \
         LLM_PROBE_TEST_ALERTMANAGER "$alertmanager/usr/bin/prometheus-alertmanager" \
         LLM_PROBE_TEST_AMTOOL "$alertmanager/usr/bin/amtool" \
+        LLM_PROBE_TEST_CHROMIUM "$chromium" \
         LLM_PROBE_TEST_LLAMA_PYTHON "$python_env/bin/python" \
         LLM_PROBE_TEST_GGUF "$model" \
         LLM_PROBE_TEST_FAKETIME "$(dpkg -L libfaketime | grep -m 1 '/libfaketimeMT\.so')"

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     board::Board,
     config,
+    logs::Logs,
     pause::PauseSwitch,
     rhythm::Replica,
     runtime::Runtimes,
@@ -51,7 +52,7 @@ pub(super) struct DemoArgs {
 }
 
 impl DemoArgs {
-    pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+    pub(super) fn run(self, runtimes: &Runtimes, logs: Logs) -> Result<ExitCode, CliError> {
         let stop_simulators = CancellationToken::new();
         let mut text = CONFIG.to_owned();
         for (placeholder, slots, faults) in SERVERS {
@@ -60,7 +61,7 @@ impl DemoArgs {
             text = text.replace(placeholder, &address.to_string());
         }
         let plan = config::parse(&text, "config/demo.yaml", Path::new("."))?;
-        let exporter = Exporter::new(&plan, runtimes, Replica::default(), PauseSwitch::default())?;
+        let exporter = Exporter::new(&plan, runtimes, Replica::default(), PauseSwitch::default(), logs)?;
         runtimes.service.block_on(async {
             let listeners = listen(&[self.listen]).await?;
             let page = listeners.first().map(ToString::to_string);

@@ -27,6 +27,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     config::{self, ConfigError, plan::Plan},
     discovery::Known,
+    logs::Logs,
     metrics,
     runtime::Runtimes,
     sim,
@@ -245,10 +246,10 @@ impl From<io::Error> for CliError {
 }
 
 impl Cli {
-    /// Does what the command line asks for.
-    pub fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+    /// Does what the command line asks for; `logs` has the last lines of the log.
+    pub fn run(self, runtimes: &Runtimes, logs: Logs) -> Result<ExitCode, CliError> {
         match self.command.unwrap_or(Command::Serve(self.serve)) {
-            Command::Serve(args) => args.run(runtimes),
+            Command::Serve(args) => args.run(runtimes, logs),
             Command::Check(args) => args.run(runtimes),
             Command::Once(args) => args.run(runtimes),
             Command::Calibrate(args) => args.run(runtimes),
@@ -263,7 +264,7 @@ impl Cli {
                     })?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Demo(args) => args.run(runtimes),
+            Command::Demo(args) => args.run(runtimes, logs),
             Command::Completions(args) => {
                 args.run()?;
                 Ok(ExitCode::SUCCESS)

@@ -104,7 +104,7 @@ impl Exporter {
         let plan = source.read(&Handle::current())?;
         let before: Vec<_> = self.supervisor.watched().cloned().collect();
         let changes = self.supervisor.follow(&plan).await?;
-        self.board.follow(&self.supervisor);
+        self.board.follow(&self.supervisor, plan.redacted());
         source.discovery.follow(&plan);
         self.metrics.config_loaded(unix_now());
         let stay: HashSet<_> = self.supervisor.watched().map(Arc::as_ptr).collect();

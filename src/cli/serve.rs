@@ -33,6 +33,7 @@ use crate::{
     discovery::{Discovery, Known},
     health::Health,
     lag::Lag,
+    logs::Logs,
     metrics::Metrics,
     pause::PauseSwitch,
     protection::Protection,
@@ -150,7 +151,7 @@ impl ServeArgs {
         }
     }
 
-    pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
+    pub(super) fn run(self, runtimes: &Runtimes, logs: Logs) -> Result<ExitCode, CliError> {
         let replica = self.replica()?;
         let shard = self.shard.shard()?;
         let known = Known::default();
@@ -159,7 +160,7 @@ impl ServeArgs {
         descriptors::suffice(&plan)?;
         let (reloader, orders) = Reloader::new();
         let pause = PauseSwitch::with_file(self.pause_file.clone());
-        let mut exporter = Exporter::new(&plan, runtimes, replica, pause)?;
+        let mut exporter = Exporter::new(&plan, runtimes, replica, pause, logs)?;
         exporter.probing = self.probing.offset()?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
         exporter.metrics.sharded(shard);
@@ -238,6 +239,7 @@ pub(super) struct Exporter {
     pub(super) board: Board,
     lag: Lag,
     pause: PauseSwitch,
+    logs: Logs,
     /// Where reloads are asked for over HTTP, if it may be paused and reloaded so.
     lifecycle: Option<Reloader>,
     /// If bursts may be asked for over HTTP: how much earlier than the scraper's patience ends they do.
@@ -257,6 +259,7 @@ impl Exporter {
         runtimes: &Runtimes,
         replica: Replica,
         pause: PauseSwitch,
+        logs: Logs,
     ) -> Result<Self, CliError> {
         let (mut shared, told) = Shared::new(plan, runtimes.service.handle());
         shared.replica = replica;
@@ -267,7 +270,7 @@ impl Exporter {
         let supervisor = Supervisor::new(plan, shared)?;
         metrics.config_loaded(unix_now());
         let board = Board::default();
-        board.follow(&supervisor);
+        board.follow(&supervisor, plan.redacted());
         let (kept, told) = (board.clone(), Arc::new(Mutex::new(told)));
         let keep = move || kept.clone().keep(Arc::clone(&told));
         let books = restart::spawn(runtimes.service.handle(), "books", &metrics, keep);
@@ -279,6 +282,7 @@ impl Exporter {
             board,
             lag,
             pause,
+            logs,
             lifecycle: None,
             probing: None,
             follows: None,
@@ -329,6 +333,7 @@ impl Exporter {
                     offset,
                 }),
             },
+            self.logs.clone(),
         );
         for listener in &listeners {
             tracing::info!(address = %listener, tls = door.speaks_tls(), "listening");

@@ -158,20 +158,25 @@ fn parse_with(text: &str, path_shown: &str, base_dir: &Path, lists: &Lists) -> R
             let mend = "name at least a target and a probe; config/example.yaml shows every option";
             report.problem(NodeId::FILE, "the configuration is empty", mend);
         }
-        let file = tree.and_then(|node| File::read(&node, items::FILE, report));
-        file.map(|file| build::parts(&file, base_dir, lists, report))
+        let file = tree
+            .as_ref()
+            .and_then(|node| File::read(node, items::FILE, report));
+        let parts = file.map(|file| build::parts(&file, base_dir, lists, report));
+        let redacted = tree.map(|node| raw::redacted::yaml(&node, report));
+        parts.zip(redacted)
     })?;
     let (mut errors, warnings): (Vec<_>, Vec<_>) = problems
         .into_iter()
         .partition(|problem| problem.severity == Severity::Error);
-    errors.extend(parts.iter().flat_map(|parts| parts.elsewhere.clone()));
+    errors.extend(parts.iter().flat_map(|(parts, _)| parts.elsewhere.clone()));
     match parts {
-        Some(parts) if errors.is_empty() => Ok(Plan::new(
+        Some((parts, redacted)) if errors.is_empty() => Ok(Plan::new(
             parts.global,
             parts.targets,
             parts.probes,
             parts.listings,
             warnings,
+            redacted,
         )),
         _ => Err(ConfigError::Invalid { problems: errors }),
     }

@@ -55,6 +55,7 @@ pub struct Plan {
     probes: Vec<Arc<Probe>>,
     listings: Vec<Listing>,
     warnings: Vec<Problem>,
+    redacted: String,
 }
 
 impl Plan {
@@ -64,6 +65,7 @@ impl Plan {
         probes: Vec<Arc<Probe>>,
         listings: Vec<Listing>,
         warnings: Vec<Problem>,
+        redacted: String,
     ) -> Self {
         Self {
             global,
@@ -71,7 +73,13 @@ impl Plan {
             probes,
             listings,
             warnings,
+            redacted,
         }
+    }
+
+    /// What its file says, as YAML, without what may be a secret: shown is only what an error message would show.
+    pub fn redacted(&self) -> &str {
+        &self.redacted
     }
 
     /// What is allowed but probably not meant, in the order of the file; all of [`Severity::Warning`].

@@ -8,6 +8,7 @@ pub(super) mod items;
 pub(super) mod leaves;
 pub(super) mod lengths;
 pub(super) mod reading;
+pub(super) mod redacted;
 pub(super) mod template;
 pub(super) mod web;
 

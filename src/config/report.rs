@@ -89,6 +89,11 @@ impl<'a> Report<'a> {
         self.permitted.borrow_mut().insert(at);
     }
 
+    /// Whether it was permitted.
+    pub(super) fn is_permitted(&self, at: NodeId) -> bool {
+        self.permitted.borrow().contains(&at)
+    }
+
     /// The line of a node.
     pub(super) fn line(&self, at: NodeId) -> usize {
         self.positions.place(at).line

@@ -1,7 +1,9 @@
 //! What the exporter serves over HTTP. The only home of axum.
 //!
 //! - `GET /metrics`: the exposition, in the format that `Accept` asks for; the first scrape arms the schedule.
-//! - `GET /`: the status page, a row per series.
+//! - `GET /`: the status page, a row per series; `GET /series/TARGET/PROBE/LOAD`: one of them, with its last bursts.
+//! - `GET /config`: what is in force, without secrets; `GET /logs`: the last lines of the log.
+//! - `GET /api/v1/status`, `series`, `series/TARGET/PROBE/LOAD`, `bursts`: the same as JSON.
 //! - `GET /-/healthy`: 200 as long as the process makes progress.
 //! - `GET /-/ready`: 200 while the schedule is armed, else 503.
 //! - `POST /-/pause`, `POST /-/resume`: the kill switch, with `--web.enable-lifecycle`.
@@ -12,18 +14,22 @@
 //! A request passes the `server` (connections, sizes, times) and the `door` (who is let in, how often, below which
 //! path) before it comes to a page.
 
+mod api;
 mod aside;
 mod bucket;
 mod coding;
 mod connections;
 mod door;
+mod draw;
+mod links;
 mod listener;
-mod page;
+mod pages;
 mod patient;
 mod place;
 mod probe;
 mod scrapes;
 mod server;
+mod standing;
 mod tls;
 mod users;
 
@@ -31,7 +37,6 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -50,8 +55,8 @@ pub use self::{
 };
 use crate::{
     board::Board,
-    clock::unix_now,
-    health::{Health, STARVED_IN_WORDS},
+    health::Health,
+    logs::Logs,
     metrics::{Metrics, Wanted},
     pause::PauseSwitch,
     reload::{Answer, Reloader},
@@ -82,6 +87,7 @@ struct Parts {
     life: watch::Receiver<Life>,
     scraped: watch::Sender<bool>,
     switch: Switch,
+    logs: Logs,
 }
 
 /// The kill switch, and what a request may do about the exporter's life.
@@ -103,6 +109,7 @@ impl App {
         life: watch::Receiver<Life>,
         scraped: watch::Sender<bool>,
         switch: Switch,
+        logs: Logs,
     ) -> Self {
         Self(Arc::new(Parts {
             scrapes: Scrapes::new(metrics.clone()),
@@ -112,16 +119,13 @@ impl App {
             life,
             scraped,
             switch,
+            logs,
         }))
     }
 
     /// The routes.
     pub fn router(self) -> Router {
-        let page_only = |(media_type, text): (&'static str, &'static str)| {
-            get(move || async move { ([(header::CONTENT_TYPE, media_type)], text) })
-        };
         Router::new()
-            .route("/", get(status_page))
             .route("/metrics", get(metrics))
             .route("/probe", get(probe::probe))
             .route("/-/healthy", get(healthy))
@@ -135,14 +139,9 @@ impl App {
                 post(|State(app): State<Self>| async move { app.switch(false) }),
             )
             .route("/-/reload", post(reload))
-            .route(
-                "/static/page.css",
-                page_only(("text/css; charset=utf-8", include_str!("page.css"))),
-            )
-            .route(
-                "/static/page.js",
-                page_only(("text/javascript; charset=utf-8", include_str!("page.js"))),
-            )
+            .merge(pages::routes())
+            .merge(api::routes())
+            .fallback(pages::missing)
             .layer(CompressionLayer::new().compress_when(SizeAbove::new(1024)))
             .with_state(self)
     }
@@ -234,33 +233,4 @@ async fn ready(State(App(app)): State<App>) -> (StatusCode, &'static str) {
         Life::Armed => (StatusCode::OK, "ready\n"),
         Life::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
     }
-}
-
-async fn status_page(State(App(app)): State<App>) -> Response {
-    let life = *app.life.borrow();
-    let page = page::render(
-        &app.board.rows(),
-        &app.metrics.guarded(),
-        app.metrics.shard(),
-        life,
-        &app.switch.pause.holds(),
-        app.health.is_starved().then_some(STARVED_IN_WORDS),
-        unix_now(),
-    )
-    .into_string();
-    let mut response = Response::new(Body::from(page));
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
-             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        ),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
 }
