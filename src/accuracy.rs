@@ -137,7 +137,8 @@ mod tests {
         let all = [error.min, error.p50, error.max].map(|error| (error.get() * 1000.0).round());
         assert_eq!((all, error.count, row.lost), ([1.0, 2.0, 3.0], 3, 0));
         assert!(row.is_trusted());
-        assert_eq!(row.start_spread, Some(Seconds::new(0.3)));
+        let spread = row.start_spread.unwrap().get() * 1000.0;
+        assert!((spread - 300.0).abs() < 0.001, "{spread} ms");
     }
 
     #[test]

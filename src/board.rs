@@ -166,12 +166,12 @@ pub fn count(event: &Event) {
         What::Begun(lag) => metrics.burst_begun(unix_now(), *lag),
         What::Request(judged) => metrics.request(judged, unix_now()),
         What::Ended(summary, _) => metrics.burst_ended(summary, Instant::now()),
-        What::Tries(_) | What::Restarted => {}
         What::Searched(capacity, _) => metrics.searched(capacity, Instant::now()),
         What::Skipped(skip, bursts) => metrics.skipped(*skip, *bursts),
         What::RequestsSkipped(skip, requests) => metrics.requests_skipped(*skip, *requests),
         What::Spent(judged) => metrics.spent(judged),
         What::Stretched(stretch) => metrics.stretched(*stretch),
+        What::Tries(_) | What::Restarted => {}
     }
     log(event);
 }

@@ -319,33 +319,50 @@ impl Exporter {
         let (scraped, mut first_scrape) = watch::channel(false);
         let (life, life_seen) = watch::channel(Life::Starting);
         let health = Health::new(self.lag.clone());
-        let app = App::new(
-            self.metrics.clone(),
-            self.board.clone(),
-            health.clone(),
-            life_seen,
-            scraped,
-            Switch {
-                pause: self.pause.clone(),
-                lifecycle: self.lifecycle.clone(),
-                probing: self.probing.map(|offset| Probing {
-                    demand: Demand::new(&self.supervisor, &self.metrics, measure),
-                    offset,
-                }),
-            },
-            self.logs.clone(),
-        );
+        let app = self.app(health.clone(), life_seen, scraped, measure);
         for listener in &listeners {
             tracing::info!(address = %listener, tls = door.speaks_tls(), "listening");
         }
         let web_stop = CancellationToken::new();
         let web = tokio::spawn(web::serve(listeners, door, app.router(), web_stop.clone()));
+        let (service, metrics) = (&Handle::current(), &self.metrics);
+        let beat = {
+            let (lag, metrics) = (self.lag.clone(), metrics.clone());
+            move || watch_lag(lag.clone(), metrics.clone())
+        };
+        let beating = restart::spawn(measure, "heartbeat", metrics, beat);
+        let look = move || health.clone().keep_looking();
+        let watching = restart::spawn(service, "health", metrics, look);
         let drained = CancellationToken::new();
-        let keeping = self.keep_state(&drained);
+        let keeping = self.storage.take().map(|(storage, state)| {
+            let (protection, drained) = (self.supervisor.protection(), drained.clone());
+            let (baselines, calibrations) = (self.baselines.clone(), self.calibrations.clone());
+            let keep = move || {
+                keep(
+                    storage.clone(),
+                    state.clone(),
+                    protection.clone(),
+                    baselines.clone(),
+                    calibrations.clone(),
+                    drained.clone(),
+                )
+            };
+            restart::spawn(service, "state", metrics, keep)
+        });
 
         // Nothing is sent before it is known whether it may be.
         self.pause.look(&Handle::current()).await;
-        let besides = self.run_besides(measure, health);
+        let looking = {
+            let (pause, handle) = (self.pause.clone(), service.clone());
+            let look = move || pause.clone().keep_looking(handle.clone());
+            restart::spawn(service, "kill switch", metrics, look)
+        };
+        let telling = {
+            let (pause, told) = (self.pause.clone(), metrics.clone());
+            let tell = move || tell_of_pauses(pause.clone(), told.clone());
+            restart::spawn(service, "kill switch told", metrics, tell)
+        };
+
         systemd::ready("waiting for the first scrape".to_owned()).await;
         let (mut source, mut orders) = self.follows.take().unzip();
         let scraped = first_scrape.wait_for(|&scraped| scraped);
@@ -384,20 +401,16 @@ impl Exporter {
         self.supervisor.drain(GRACE).await;
         drained.cancel();
         if let Some(keeping) = keeping {
-            match timeout(LAST_SAVE, keeping).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "what was used last is not kept"),
-                Err(_) => tracing::error!(
-                    "what was used last is not kept: the file system of --storage.path does not answer"
-                ),
-            }
+            saved_last(keeping).await;
         }
         // Nobody tells anything any more: what was told last is written down before the end.
         drop(self.supervisor);
         if let Err(error) = self.books.await {
             tracing::error!(%error, "the last bursts are not in the books");
         }
-        besides.iter().for_each(JoinHandle::abort);
+        for task in [beating, watching, looking, telling] {
+            task.abort();
+        }
         web_stop.cancel();
         if let Err(error) = web.await {
             tracing::error!(%error, "the web server failed");
@@ -408,51 +421,46 @@ impl Exporter {
 }
 
 impl Exporter {
-    /// Begins what runs beside the probes until it is aborted: the heartbeat and who looks after it, and the kill switch.
-    fn run_besides(&self, measure: &Handle, health: Health) -> [JoinHandle<()>; 4] {
-        let (service, metrics) = (&Handle::current(), &self.metrics);
-        let beat = {
-            let (lag, metrics) = (self.lag.clone(), metrics.clone());
-            move || watch_lag(lag.clone(), metrics.clone())
-        };
-        let look_after = move || health.clone().keep_looking();
-        let look = {
-            let (pause, handle) = (self.pause.clone(), service.clone());
-            move || pause.clone().keep_looking(handle.clone())
-        };
-        let tell = {
-            let (pause, metrics) = (self.pause.clone(), metrics.clone());
-            move || tell_of_pauses(pause.clone(), metrics.clone())
-        };
-        [
-            restart::spawn(measure, "heartbeat", metrics, beat),
-            restart::spawn(service, "health", metrics, look_after),
-            restart::spawn(service, "kill switch", metrics, look),
-            restart::spawn(service, "pauses", metrics, tell),
-        ]
-    }
-
-    /// Keeps what survives restarts until all bursts are drained, where it is to be kept.
-    fn keep_state(&mut self, drained: &CancellationToken) -> Option<JoinHandle<()>> {
-        let (storage, state) = self.storage.take()?;
-        let (protection, drained) = (self.supervisor.protection(), drained.clone());
-        let (baselines, calibrations) = (self.baselines.clone(), self.calibrations.clone());
-        let keep = move || {
-            keep(
-                storage.clone(),
-                state.clone(),
-                protection.clone(),
-                baselines.clone(),
-                calibrations.clone(),
-                drained.clone(),
-            )
-        };
-        Some(restart::spawn(&Handle::current(), "state", &self.metrics, keep))
+    /// What is served.
+    fn app(
+        &self,
+        health: Health,
+        life: watch::Receiver<Life>,
+        scraped: watch::Sender<bool>,
+        measure: &Handle,
+    ) -> App {
+        App::new(
+            self.metrics.clone(),
+            self.board.clone(),
+            health,
+            life,
+            scraped,
+            Switch {
+                pause: self.pause.clone(),
+                lifecycle: self.lifecycle.clone(),
+                probing: self.probing.map(|offset| Probing {
+                    demand: Demand::new(&self.supervisor, &self.metrics, measure),
+                    offset,
+                }),
+            },
+            self.logs.clone(),
+        )
     }
 
     /// What it does once the schedule is armed, in words.
     fn probing(&self) -> String {
         format!("probing {} series", self.supervisor.watched().count())
+    }
+}
+
+/// Waits until what was used last is kept.
+async fn saved_last(keeping: JoinHandle<()>) {
+    match timeout(LAST_SAVE, keeping).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "what was used last is not kept"),
+        Err(_) => tracing::error!(
+            "what was used last is not kept: the file system of --storage.path does not answer"
+        ),
     }
 }
 

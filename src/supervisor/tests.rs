@@ -23,6 +23,8 @@ async fn a_panic_in_one_probe_touches_no_other() {
     let (shared, mut told) = Shared::new(&plan, &measure);
     let metrics = shared.metrics.clone();
     let mut supervisor = Supervisor::new(&plan, shared).unwrap();
+    // Nobody asks for bursts on demand here.
+    supervisor.runners.send_replace(Vec::new());
     let broken = Arc::get_mut(&mut supervisor.running[0].runner).unwrap();
     // No configuration gets there: when the next burst is due no clock can say.
     let never = Probe {

@@ -13,8 +13,9 @@ pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let thread = thread::Builder::new().name(name.to_owned());
-    let done =
-        tokio::task::spawn_blocking(move || thread.spawn(|| stepping_back(work)).map(|thread| thread.join()));
+    let done = tokio::task::spawn_blocking(move || {
+        thread.spawn(|| stepping_back(work)).map(thread::JoinHandle::join)
+    });
     match done.await {
         Ok(Ok(Ok(made))) => Ok(made),
         Ok(Err(error)) => Err(error),
