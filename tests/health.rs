@@ -242,7 +242,9 @@ impl Drop for BusyLoops {
 
 /// No verdict is false beside four busy loops: neither while the server is well nor when it fails.
 fn verdicts_hold_beside_busy_loops(realtime: &str) {
-    const LIMIT: Duration = Duration::from_millis(60);
+    // A request of the four takes the server 70 ms when it has a core to itself. What is between the two is room for the
+    // server, which is as short of CPU as the prober: how late it reads a request is felt, and not in its own record.
+    const LIMIT: Duration = Duration::from_millis(500);
     let simulator = Simulator::start(Settings {
         speed: 10.0,
         slots: Some(64),
@@ -254,7 +256,7 @@ fn verdicts_hold_beside_busy_loops(realtime: &str) {
         &format!(
             "targets: [{{ name: target, url: 'http://{}/v1', api: openai_chat, model: simulated }}]\n\
              measure: {{ realtime: {realtime} }}\n\
-             probes: [{{ name: p, every: 250ms, concurrency: 4, protect: off, max_tokens: 5, prompt: {{ text: Hello }}, slo: {{ ttft: 60ms }} }}]\n",
+             probes: [{{ name: p, every: 250ms, concurrency: 4, protect: off, max_tokens: 5, prompt: {{ text: Hello }}, slo: {{ ttft: 500ms }} }}]\n",
             simulator.address
         ),
         &[],
