@@ -330,6 +330,32 @@ probes:
 }
 
 #[test]
+fn lists_do_not_choose_who_gets_the_credentials() {
+    let parsed = |address: &str| {
+        let scratch = Scratch::new();
+        scratch.write("a.json", format!(r#"[{{"targets": ["{address}"]}}]"#));
+        let text = "discover:
+  - { name: fleet, files: ['*.json'], target: { name: t, url: 'https://${address}.inference.internal/v1', api: openai_chat, model: m } }
+probes: [{ name: all }]
+";
+        let path = scratch.write("probes.yaml", text);
+        load(&path, &Lists::default()).map(|plan| plan.targets()[0].url.host_str().unwrap().to_owned())
+    };
+    assert_eq!(parsed("a").unwrap(), "a.inference.internal");
+    for elsewhere in [
+        "evil.example/",
+        "evil.example?",
+        "evil.example#",
+        "evil.example\\\\",
+        "x@evil.example/",
+        "evil.example%2f",
+    ] {
+        let error = parsed(elsewhere).unwrap_err().to_string();
+        assert!(error.contains("would lead elsewhere"), "{elsewhere}: {error}");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let scratch = Scratch::new();
     let latin1 = scratch.write("latin1.yaml", [BASE.as_bytes(), b"# caf\xe9\n"].concat());

@@ -1,6 +1,6 @@
 //! A target with gaps, which each entry of a list fills: `${address}` and `${LABEL}`.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use super::{
     Entry, Node, Value,
@@ -62,6 +62,10 @@ impl Template {
     }
 }
 
+/// What a list may not put into a URL: with it, whoever writes the list chooses the host that gets the template's
+/// credentials.
+const MOVES: [char; 6] = ['/', '\\', '?', '#', '@', '%'];
+
 /// `None` where something is missing, which is then reported.
 fn fill(
     node: &mut Node,
@@ -73,11 +77,28 @@ fn fill(
 ) -> Option<()> {
     match &mut node.value {
         Value::Text(text) => {
-            let value = |name: &str| match name {
-                "address" => Some(address),
-                _ => labels.get(name).map(String::as_str),
+            let moves = Cell::new(false);
+            let value = |name: &str| {
+                let value = match name {
+                    "address" => address,
+                    _ => labels.get(name)?,
+                };
+                moves.set(moves.get() || value.contains(MOVES));
+                Some(value)
             };
             match filled(text, value) {
+                Ok(_) if key == "url" && moves.get() => {
+                    let what = format!(
+                        "`url` of {of} would lead elsewhere with what the list says of {}",
+                        shown(address)
+                    );
+                    report.problem(
+                        node.id,
+                        what,
+                        "leave `/`, `\\`, `?`, `#`, `@` and `%` out of it there",
+                    );
+                    return None;
+                }
                 Ok(whole) => *text = whole,
                 Err(Gap::Open) => {
                     let what = format!("`{key}` of {of} has a `${{` without its `}}`");
