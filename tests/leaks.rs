@@ -28,6 +28,11 @@ const PAGES: &[&str] = &[
     "/probe?probe=all&target=refused&debug=true",
     "/probe?probe=all&target=rotated&debug=true",
     "/probe?probe=all&target=file",
+    "/config",
+    "/logs?lines=2000",
+    "/api/v1/status",
+    "/api/v1/series",
+    "/api/v1/bursts",
     "/-/ready",
     "/-/healthy",
 ];

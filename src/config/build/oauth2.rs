@@ -49,7 +49,7 @@ pub(super) fn oauth2(target: &items::Target, of: &str, context: &Context<'_>) ->
         token_url: token_url?,
         scopes: scopes.map(|scope| scope.value.clone()).collect(),
         endpoint_params: params
-            .map(|(name, value)| (name.clone(), value.value.clone()))
+            .map(|(name, value)| (name.clone(), value.value.0.clone()))
             .collect(),
     })
 }

@@ -175,7 +175,7 @@ item! {
         client_secret_file: Reference,
         token_url: String,
         scopes: Vec<At<String>>,
-        endpoint_params: Named<String>,
+        endpoint_params: Named<Hidden>,
     }
     hints {
         "client_secret" => "a secret is never written into the configuration: put it into an environment variable and write \
