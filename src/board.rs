@@ -173,7 +173,10 @@ pub fn count(event: &Event) {
         What::Stretched(stretch) => metrics.stretched(*stretch),
         What::Tries(_) | What::Restarted => {}
     }
-    log(event);
+    // Of bursts outside of windows and of paused ones the closing was told.
+    if !matches!(what, What::Skipped(Skip::Window | Skip::Paused, _)) {
+        log(event);
+    }
 }
 
 /// Logs what happened.
@@ -371,11 +374,8 @@ fn log_closing(watched: &Watched, skip: Skip) {
     }
 }
 
-/// A burst that was due and not fired. Of those outside of windows and of paused ones the closing was told.
+/// A burst that was due and not fired.
 pub fn log_skip(watched: &Watched, skip: Skip, bursts: u32) {
-    if matches!(skip, Skip::Window | Skip::Paused) {
-        return;
-    }
     let key = watched.series.key();
     tracing::info!(
         probe = %key.probe,

@@ -114,7 +114,7 @@ impl Protection {
             replicas: self.replicas,
             ..Self::default()
         };
-        for target in plan.targets() {
+        for target in plan.guarded() {
             let before = self.guards.iter().find(|guard| guard.target.name == target.name);
             let guard = match before {
                 Some(before) if before.target == *target && before.agent == *agent => Arc::clone(before),
@@ -130,7 +130,7 @@ impl Protection {
             next.guards.push(guard);
         }
         // From here on nothing fails.
-        for target in plan.targets() {
+        for target in plan.guarded() {
             if let Some(budget) = target.budget {
                 next.add(Owner::Target(target.name.clone()), budget, &self.purses);
             }
@@ -196,6 +196,16 @@ impl Protection {
 
     /// The protection of the rounds of one probe at one target.
     pub fn of(&self, probe: &Arc<Probe>, target: &Arc<Target>) -> Option<Guarded> {
+        let guarded = self.beside(probe, target)?;
+        let round = guarded.most(probe.requests_of_a_round());
+        for purse in &guarded.purses {
+            lock(&purse.account).join(guarded.id, probe.timetable(self.replicas), round);
+        }
+        Some(guarded)
+    }
+
+    /// The same of rounds of which none is due.
+    pub fn beside(&self, probe: &Arc<Probe>, target: &Arc<Target>) -> Option<Guarded> {
         let guard = self
             .guards
             .iter()
@@ -206,7 +216,7 @@ impl Protection {
             Owner::Target(name) => *name == target.name,
         };
         let guess = probe.prompt.most_tokens(probe.max_tokens);
-        let guarded = Guarded {
+        Some(Guarded {
             id,
             probe: Arc::clone(probe),
             target: Arc::clone(target),
@@ -214,11 +224,6 @@ impl Protection {
             purses: self.purses.iter().filter(draws_on).cloned().collect(),
             longest_prompt: AtomicU64::new(guess),
             longest_believed: guess.saturating_mul(4).saturating_add(TEMPLATE),
-        };
-        let round = guarded.most(probe.requests_of_a_round());
-        for purse in &guarded.purses {
-            lock(&purse.account).join(id, probe.timetable(self.replicas), round);
-        }
-        Some(guarded)
+        })
     }
 }

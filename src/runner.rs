@@ -102,6 +102,8 @@ pub struct Runner {
     pub access: Arc<Access>,
     /// Whose turn it is at the target; `None` where bursts of several probes may run at once.
     pub turn: Option<Arc<Semaphore>>,
+    /// Whose turn it is to wait for that among rounds that somebody asks for.
+    pub queue: Arc<Semaphore>,
     /// Requests that may be under way, over all probes.
     pub places: Arc<Semaphore>,
     pub steps: Vec<Arc<Watched>>,
@@ -167,7 +169,12 @@ impl Runner {
         if let Err(skip) = renewed {
             return self.skip_round(skip, 1);
         }
-        match self.guarded.admit(&self.blocking).await {
+        let admitted = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(self.reason_to_cancel()),
+            admitted = self.guarded.admit(&self.blocking) => admitted,
+        };
+        match admitted {
             Ok(Some(trial)) => {
                 if let Err(skip) = self.trial(trial, due, waits, cancel).await {
                     return self.skip_round(skip, 1);
@@ -201,7 +208,11 @@ impl Runner {
         for (number, step) in self.steps.iter().enumerate() {
             if number > 0 && stopped.is_none() {
                 due = self.settle(cancel).await;
-                let is_busy = self.guarded.is_busy(&self.blocking).await;
+                let is_busy = tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => false,
+                    is_busy = self.guarded.is_busy(&self.blocking) => is_busy,
+                };
                 stopped = is_busy.then_some(Skip::ServerBusy);
             }
             if let Some(skip) = stopped {
@@ -403,7 +414,9 @@ impl Runner {
             });
         }
         let is_whole = summary.invalid.is_empty() && summary.unsent.is_empty() && !cancel.is_cancelled();
-        if let Some(lesson) = observed.lesson().filter(|_| is_whole) {
+        // Whoever asks chooses the moment: what is usual is what the schedule sees.
+        let is_scheduled = self.deadline.is_none();
+        if let Some(lesson) = observed.lesson().filter(|_| is_whole && is_scheduled) {
             self.baselines.learn(&name, lesson, unix_now());
         }
     }

@@ -1,5 +1,6 @@
 //! Owns the running probes: arms their schedules, lets their bursts take turns, follows a new plan, and drains.
 
+mod allowance;
 mod places;
 mod running;
 #[cfg(test)]
@@ -22,13 +23,14 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::allowance::{Allowance, Round};
 use self::{places::Places, running::Running};
 use crate::{
     access::{Access, Setup},
     baseline::Baselines,
     calibration::Calibrations,
     client::ClientError,
-    config::plan::{Global, Plan, Probe, Series, Target},
+    config::plan::{Allowed, Global, Plan, Probe, Series, Target},
     gate::Gate,
     lag::Lag,
     metrics::Metrics,
@@ -90,6 +92,8 @@ pub struct Supervisor {
     running: Vec<Running>,
     /// The same, for whoever asks for a round now. It keeps none of them.
     runners: watch::Sender<Vec<Weak<Runner>>>,
+    /// Where rounds may be asked for beside the targets.
+    allowances: watch::Sender<Vec<Allowance>>,
     protection: watch::Sender<Protection>,
     tasks: TaskTracker,
     /// Where schedules run, once they are armed.
@@ -128,6 +132,7 @@ impl Supervisor {
             reached: HashMap::new(),
             running: Vec::new(),
             runners: watch::Sender::default(),
+            allowances: watch::Sender::default(),
             protection: watch::Sender::new(Protection::new(shared.replica.total())),
             shared,
             tasks: TaskTracker::new(),
@@ -147,6 +152,11 @@ impl Supervisor {
     /// Its probes at their targets, as they come into force.
     pub fn runners(&self) -> watch::Receiver<Vec<Weak<Runner>>> {
         self.runners.subscribe()
+    }
+
+    /// The entries of the allow list, as they come into force.
+    pub fn allowances(&self) -> watch::Receiver<Vec<Allowance>> {
+        self.allowances.subscribe()
     }
 
     /// What is waited for at the end.
@@ -212,10 +222,19 @@ impl Supervisor {
             .borrow()
             .next(plan, &self.shared.blocking)
             .map_err(|(target, source)| TargetError { target, source })?;
+        let allowances = self.allowed_by(plan, &protection)?;
         // From here on nothing fails.
+        let before = self.allowances.send_replace(allowances);
+        for before in before {
+            let is_kept = |now: &Allowance| now.is(&before);
+            if !self.allowances.borrow().iter().any(is_kept) {
+                before.cancel();
+            }
+        }
         self.places.resize(global.max_in_flight, &self.shared.blocking);
         self.global = global.clone();
         self.reached = reached;
+        self.shared.metrics.allowed(plan.on_demand());
         self.shared.metrics.guarded_by(protection.clone());
         self.protection.send_replace(protection);
         let mut before = std::mem::take(&mut self.running);
@@ -250,6 +269,23 @@ impl Supervisor {
         Ok((before, changes))
     }
 
+    /// The entries of the allow list of a plan.
+    fn allowed_by(&self, plan: &Plan, protection: &Protection) -> Result<Vec<Allowance>, TargetError> {
+        let global = plan.global();
+        let is_as_before =
+            self.global.user_agent == global.user_agent && self.global.identity == global.identity;
+        let known = self.allowances.borrow();
+        let entry = |allowed: &Arc<Allowed>| {
+            let before = known.iter().find(|before| before.allowed == *allowed);
+            self.allowance(allowed, global, before.filter(|_| is_as_before), protection)
+                .map_err(|source| TargetError {
+                    target: allowed.target.name.clone(),
+                    source,
+                })
+        };
+        plan.on_demand().iter().map(entry).collect()
+    }
+
     fn runner(&self, probe: &Arc<Probe>, reached: &Reached) -> Option<Runner> {
         let shared = &self.shared;
         let target = &reached.target;
@@ -269,6 +305,7 @@ impl Supervisor {
             target: Arc::clone(target),
             access: Arc::clone(&reached.access),
             turn: reached.turn.clone(),
+            queue: Arc::clone(&reached.queue),
             places: Arc::clone(self.places.semaphore()),
             steps: probe.steps.iter().map(watch).collect(),
             guarded: Arc::new(self.protection.borrow().of(probe, target)?),
@@ -313,6 +350,16 @@ impl Supervisor {
     }
 }
 
+fn setup(global: &Global, shared: &Shared) -> Setup {
+    Setup {
+        user_agent: global.user_agent.clone(),
+        gate: shared.gate.clone(),
+        identity: global.identity.clone(),
+        recording: shared.recording.clone(),
+        blocking: shared.blocking.clone(),
+    }
+}
+
 /// How a target is reached, and whose turn it is there.
 #[derive(Clone, Debug)]
 struct Reached {
@@ -320,20 +367,15 @@ struct Reached {
     access: Arc<Access>,
     /// `None` where bursts of several probes may run at once.
     turn: Option<Arc<Semaphore>>,
+    /// The same among rounds that are asked for.
+    queue: Arc<Semaphore>,
     /// What was tried to learn how it counts prompts.
     tried: Tried,
 }
 
 impl Reached {
     fn new(target: &Arc<Target>, global: &Global, shared: &Shared) -> Result<Self, TargetError> {
-        let setup = Setup {
-            user_agent: global.user_agent.clone(),
-            gate: shared.gate.clone(),
-            identity: global.identity.clone(),
-            recording: shared.recording.clone(),
-            blocking: shared.blocking.clone(),
-        };
-        let access = Access::new(target, setup).map_err(|source| TargetError {
+        let access = Access::new(target, setup(global, shared)).map_err(|source| TargetError {
             target: target.name.clone(),
             source,
         })?;
@@ -342,6 +384,7 @@ impl Reached {
             target: Arc::clone(target),
             access: Arc::new(access),
             turn,
+            queue: Arc::new(Semaphore::new(1)),
             tried: Tried::default(),
         })
     }

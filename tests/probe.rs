@@ -245,15 +245,12 @@ fn more_than_a_few_at_once_are_asked_to_come_again() {
 fn nothing_is_sent_for_whoever_asks_for_what_is_not_configured() {
     let simulator = simulator();
     let exporter = start(&config(&simulator, "  - { name: one }\n"));
-    let address = simulator.address;
     for (query, said) in [
         ("", "`probe=NAME`"),
         ("?probe=one", "`target=NAME`"),
         ("?target=target", "`probe=NAME`"),
         ("?target=target&probe=two", "there are `one`"),
         ("?target=other&probe=one", "it asks `target`"),
-        (&*format!("?target=http://{address}/v1&probe=one"), "does not ask"),
-        ("?target=http://169.254.169.254/&probe=one", "does not ask"),
         ("?target=target&target=target&probe=one", "given twice"),
         ("?target=target%0d%0aHost:+evil&probe=one", "does not ask"),
         ("?target=target&probe=one&debug=1", "`debug`"),
@@ -274,6 +271,169 @@ fn nothing_is_sent_for_whoever_asks_for_what_is_not_configured() {
     assert_eq!(answer.status, 403);
     assert!(answer.body.contains("--web.enable-probe"), "{}", answer.body);
     assert_eq!(simulator.requests().len(), 0);
+}
+
+/// An allow list: the simulator by its address and as `localhost`, which may be near or not; and everything of a name that
+/// nobody has.
+fn allowing(simulator: &Simulator, near: &str) -> String {
+    let port = simulator.address.port();
+    let entry = |name: &str, url: &str, private: &str| {
+        format!(
+            "  - {{ name: {name}, url: '{url}', private: {private}, probes: [one, ladder], target: {{ api: openai_chat, \
+             model: simulated, price: {{ input_per_million: 1, output_per_million: 1 }}, \
+             budget: {{ requests: 20, per: day }} }} }}\n"
+        )
+    };
+    format!(
+        "{}on_demand:\n{}{}{}",
+        config(
+            simulator,
+            "  - { name: one, requests: 2 }\n  - { name: ladder, ladder: [{ users: 1 }, { users: 2 }], settle: 10ms }\n  - { name: other }\n"
+        ),
+        entry("here", &format!("http://127.0.0.1:{port}/v1"), "allow"),
+        entry("named", &format!("http://localhost:{port}/v1"), near),
+        entry("far", "https://*.probes.invalid/v1", "refuse"),
+    )
+}
+
+fn at(exporter: &Exporter, url: &str, probe: &str) -> Answer {
+    let url: String = url::form_urlencoded::byte_serialize(url.as_bytes()).collect();
+    exporter.get(&format!("/probe?target={url}&probe={probe}"))
+}
+
+#[test]
+fn urls_that_the_configuration_allows_are_asked_and_leave_no_series() {
+    let simulator = simulator();
+    let exporter = start(&allowing(&simulator, "allow"));
+    let before = exporter.metrics();
+    let url = format!("http://127.0.0.1:{}/v1", simulator.address.port());
+    let answer = at(&exporter, &url, "one");
+    let burst = samples(&answer);
+    assert_eq!(burst.count("probe_success", &[]), 1, "{}", answer.body);
+    let target = format!("target=\"{url}\"");
+    assert_eq!(burst.count("requests_total", &[&*target, "probe=\"one\""]), 2);
+    let named = format!("http://localhost:{}/v1/", simulator.address.port());
+    assert_eq!(
+        samples(&at(&exporter, &named, "ladder")).count("probe_success", &[]),
+        1
+    );
+    assert_eq!(simulator.requests().len(), 5);
+
+    let used = |samples: &Samples, entry: &str, unit: &str| {
+        let labels = [format!("entry=\"{entry}\""), format!("unit=\"{unit}\"")];
+        let labels = labels.each_ref().map(String::as_str);
+        samples.sum("on_demand_used_total", &labels)
+    };
+    let after = exporter.wait_for("what it used is counted", |samples| {
+        used(samples, "named", "requests") > 2.5
+    });
+    assert_eq!(used(&before, "here", "requests").to_string(), "0");
+    assert_eq!(used(&after, "here", "requests").to_string(), "2");
+    assert_eq!(used(&after, "here", "output_tokens").to_string(), "8");
+    assert!(used(&after, "here", "dollars") > 0.0);
+    assert_eq!(
+        after.count("budget_used", &["target=\"here\"", "unit=\"requests\""]),
+        2
+    );
+    assert_eq!(after.find("requests_total", &[&*target]).count(), 0);
+    assert_eq!(
+        after.find("requests_total", &[]).count(),
+        before.find("requests_total", &[]).count()
+    );
+
+    // Its budget is one, whichever URL is asked for.
+    let mut deeper = 0;
+    let last = loop {
+        deeper += 1;
+        let answer = at(&exporter, &format!("{url}/{deeper}"), "one");
+        if samples(&answer)
+            .find("probe_refused", &["reason=\"budget\""])
+            .count()
+            > 0
+        {
+            break answer;
+        }
+    };
+    refused(&last, "budget");
+    assert_eq!(deeper, 10);
+
+    assert_eq!(exporter.post("/-/pause").status, 200);
+    refused(&at(&exporter, &named, "one"), "paused");
+}
+
+#[test]
+fn no_url_is_asked_that_is_not_allowed_nor_one_that_leads_near() {
+    let simulator = simulator();
+    let exporter = start(&allowing(&simulator, "refuse"));
+    let port = simulator.address.port();
+    for (url, status, said) in [
+        (format!("http://localhost:{port}/v1"), 403, "no public address"),
+        (format!("http://127.0.0.1:{port}"), 403, "no entry of `on_demand`"),
+        (
+            format!("http://127.0.0.1:{port}/v10"),
+            403,
+            "no entry of `on_demand`",
+        ),
+        (
+            format!("https://127.0.0.1:{port}/v1"),
+            403,
+            "no entry of `on_demand`",
+        ),
+        (
+            format!("http://127.0.0.2:{port}/v1"),
+            403,
+            "no entry of `on_demand`",
+        ),
+        (format!("http://[::1]:{port}/v1"), 403, "no entry of `on_demand`"),
+        (
+            "http://169.254.169.254/latest/meta-data".to_owned(),
+            403,
+            "no entry",
+        ),
+        (format!("http://127.0.0.1:{port}/v1/../admin"), 400, "`.` or `..`"),
+        (format!("http://127.0.0.1:{port}/v1/%2e%2e/admin"), 400, "encoded"),
+        (format!("http://127.0.0.1:{port}/v1?x=1"), 400, "query"),
+        (format!("http://user@127.0.0.1:{port}/v1"), 400, "user"),
+        (format!("http://127.0.0.1:{port}@evil.test/v1"), 400, "user"),
+        (format!("http://127.0.0.1:{port}/v1\r\nX: y"), 400, "letters"),
+        ("file:///etc/passwd".to_owned(), 400, "neither http nor https"),
+        (
+            format!("http://127.0.0.1:{port}/v1/{}", "a".repeat(200)),
+            400,
+            "128",
+        ),
+    ] {
+        let answer = at(&exporter, &url, "one");
+        assert_eq!(answer.status, status, "{url}: {}", answer.body);
+        assert!(answer.body.contains(said), "{url}: {}", answer.body);
+    }
+    let here = format!("http://127.0.0.1:{port}/v1");
+    for (probe, said) in [
+        ("other", "it lets `ladder`, `one`"),
+        ("none", "it lets `ladder`, `one`"),
+    ] {
+        let answer = at(&exporter, &here, probe);
+        assert_eq!(
+            (answer.status, answer.body.contains(said)),
+            (403, true),
+            "{}",
+            answer.body
+        );
+    }
+    // A name that nobody has is a failure like any other.
+    let answer = at(&exporter, "https://a.probes.invalid/v1", "one");
+    assert_eq!(
+        samples(&answer).count("request_failures_total", &["reason=\"dns\""]),
+        2,
+        "{}",
+        answer.body
+    );
+    assert_eq!(simulator.requests().len(), 0);
+
+    // A reload takes an entry away, and with it what runs.
+    exporter.configure(&config(&simulator, "  - { name: one }\n"));
+    assert_eq!(exporter.post("/-/reload").status, 200);
+    assert_eq!(at(&exporter, &here, "one").status, 403);
 }
 
 #[test]

@@ -26,10 +26,14 @@ impl Lister {
     pub fn new(list: &HttpList, user_agent: &str, blocking: &Handle) -> Result<Self, ClientError> {
         let reach = Reach::default();
         let tls = tls::config(list.url.scheme() == "https", HttpVersion::Http1, &reach.tls)?;
-        let http = plain(tls, MarkingResolver::new(blocking.clone(), None), &reach)?
-            .http1_only()
-            .pool_max_idle_per_host(0)
-            .build()?;
+        let http = plain(
+            tls,
+            MarkingResolver::new(blocking.clone(), None, reach.addresses),
+            &reach,
+        )?
+        .http1_only()
+        .pool_max_idle_per_host(0)
+        .build()?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, value(user_agent, "User-Agent")?);

@@ -16,7 +16,7 @@ mod whole;
 use std::{
     convert::Infallible,
     mem,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     pin::Pin,
     sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll},
@@ -45,7 +45,7 @@ use self::{phases::MarkConnecting, redaction::Redaction, resolver::MarkingResolv
 use crate::{
     clock::unix_now,
     config::{
-        plan::{self, Connection, HttpVersion, Reach, Target},
+        plan::{self, Addresses, Connection, HttpVersion, Reach, Target},
         secret::Secret,
     },
     dialect::Dialect,
@@ -82,6 +82,8 @@ pub enum ClientError {
     Header(String),
     #[error("the address {0} cannot be extended by a path")]
     Url(Url),
+    #[error("{}", resolver::NOT_PUBLIC)]
+    NotPublic,
 }
 
 impl Client {
@@ -197,6 +199,33 @@ fn named_for_tls(url: Url, reach: &Reach) -> Result<(Url, Option<Host<String>>),
     Ok((named, host))
 }
 
+/// The address that a URL has for its host.
+fn literal(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(address) => Some(address.into()),
+        Host::Ipv6(address) => Some(address.into()),
+        Host::Domain(_) => None,
+    }
+}
+
+/// Whether the target's host has an address that may be connected to, as far as its name can be resolved: one that
+/// cannot is found out by connecting. `blocking` is the runtime whose threads resolve names.
+pub async fn is_admitted(target: &Target, blocking: &Handle) -> bool {
+    let addresses = target.reach.addresses;
+    if let Some(address) = literal(&target.url) {
+        return addresses.admit(address);
+    }
+    if addresses == Addresses::Any {
+        return true;
+    }
+    let host = target.url.host_str().unwrap_or_default().to_owned();
+    let looking = blocking.spawn_blocking(move || (host.as_str(), 0).to_socket_addrs());
+    match looking.await {
+        Ok(Ok(found)) => resolver::admitted(found.collect(), addresses).is_ok(),
+        _ => true,
+    }
+}
+
 /// A client that goes where it is told and nowhere else: it follows no redirect, asks nothing twice, and goes by no
 /// proxy but that of `reach`.
 fn plain(
@@ -222,9 +251,13 @@ fn plain(
 
 fn build(target: &Target, connection: Connection, blocking: &Handle) -> Result<reqwest::Client, ClientError> {
     let reach = &target.reach;
+    // An address in the URL passes no resolver.
+    if literal(&target.url).is_some_and(|address| !reach.addresses.admit(address)) {
+        return Err(ClientError::NotPublic);
+    }
     let tls = tls::config(target.url.scheme() == "https", target.http, &reach.tls)?;
     let (_, host) = named_for_tls(target.url.clone(), reach)?;
-    let resolver = MarkingResolver::new(blocking.clone(), host);
+    let resolver = MarkingResolver::new(blocking.clone(), host, reach.addresses);
     let mut builder = plain(tls, resolver, reach)?
         .tcp_nodelay(true)
         .connector_layer(MarkConnecting);

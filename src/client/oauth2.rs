@@ -94,7 +94,7 @@ fn client(target: &Target, oauth2: &OAuth2, blocking: &Handle) -> Result<reqwest
     let reach = if is_same { &target.reach } else { &elsewhere };
     let tls = tls::config(url.scheme() == "https", HttpVersion::Http1, &reach.tls)?;
     let (_, host) = named_for_tls(url.clone(), reach)?;
-    let resolver = MarkingResolver::new(blocking.clone(), host);
+    let resolver = MarkingResolver::new(blocking.clone(), host, reach.addresses);
     let builder = plain(tls, resolver, reach)?
         .http1_only()
         .pool_max_idle_per_host(0);

@@ -12,6 +12,7 @@ use tokio::{runtime::Handle, sync::watch, time::Instant};
 use url::Host;
 
 use super::phases::{Way, current};
+use crate::config::plan::Addresses;
 
 /// Resolves names with the system's resolver, on threads of the runtime that does not measure. Requests that ask
 /// for a name that is being looked up wait for that look-up: a name server that does not answer holds one
@@ -21,17 +22,23 @@ pub(super) struct MarkingResolver {
     runtime: Handle,
     /// Resolved in place of every name: where the URL carries the name that TLS is to verify.
     instead: Option<Host<String>>,
+    /// Others are as if they did not exist. It is looked at here because from here the connection goes to what was looked
+    /// at, whatever the name means a moment later.
+    addresses: Addresses,
     under_way: Arc<Mutex<HashMap<String, watch::Receiver<Option<Found>>>>>,
 }
+
+pub(super) const NOT_PUBLIC: &str = "none of the addresses of this host is public";
 
 /// What a look-up found.
 type Found = Result<Vec<SocketAddr>, Arc<io::Error>>;
 
 impl MarkingResolver {
-    pub(super) fn new(runtime: Handle, instead: Option<Host<String>>) -> Self {
+    pub(super) fn new(runtime: Handle, instead: Option<Host<String>>, addresses: Addresses) -> Self {
         Self {
             runtime,
             instead,
+            addresses,
             under_way: Arc::default(),
         }
     }
@@ -53,6 +60,18 @@ impl MarkingResolver {
     }
 }
 
+/// Those that may be connected to. The error does not tell the others.
+pub(super) fn admitted(found: Vec<SocketAddr>, addresses: Addresses) -> io::Result<Vec<SocketAddr>> {
+    let admitted: Vec<_> = found
+        .into_iter()
+        .filter(|address| addresses.admit(address.ip()))
+        .collect();
+    if admitted.is_empty() && addresses == Addresses::Public {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, NOT_PUBLIC));
+    }
+    Ok(admitted)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -65,10 +84,11 @@ impl Resolve for MarkingResolver {
         };
         // A SOCKS connector asks for addresses, too; those of version 6 stand in brackets.
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            let addresses: Addrs = Box::new(std::iter::once(SocketAddr::new(address, 0)));
-            return Box::pin(std::future::ready(Ok(addresses)));
+            let addresses = admitted(vec![SocketAddr::new(address, 0)], self.addresses);
+            let addresses = addresses.map(|addresses| Box::new(addresses.into_iter()) as Addrs);
+            return Box::pin(std::future::ready(addresses.map_err(Into::into)));
         }
-        let mut look_up = self.look_up(host);
+        let (mut look_up, addresses) = (self.look_up(host), self.addresses);
         Box::pin(async move {
             let marks = current();
             let mark = |set: &dyn Fn(&mut Way)| {
@@ -83,6 +103,7 @@ impl Resolve for MarkingResolver {
                 Some(found) => found.map_err(|error| io::Error::new(error.kind(), error.to_string())),
                 None => Err(io::Error::other("the look-up was given up")),
             };
+            let resolved = resolved.and_then(|found| admitted(found, addresses));
             let took = began.elapsed();
             mark(&|way| {
                 way.is_resolving = false;
@@ -95,5 +116,28 @@ impl Resolve for MarkingResolver {
             });
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_name_with_addresses_near_and_far_only_those_far_are_connected_to() {
+        let found = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts
+                .iter()
+                .map(|text| SocketAddr::new(text.parse().unwrap(), 0))
+                .collect()
+        };
+        let both = found(&["10.0.0.1", "8.8.8.8", "::1", "2600::1", "169.254.169.254"]);
+        assert_eq!(
+            admitted(both.clone(), Addresses::Public).unwrap(),
+            found(&["8.8.8.8", "2600::1"])
+        );
+        assert_eq!(admitted(both.clone(), Addresses::Any).unwrap(), both);
+        let error = admitted(found(&["10.0.0.1", "fd00::1"]), Addresses::Public).unwrap_err();
+        assert_eq!(error.to_string(), NOT_PUBLIC);
     }
 }

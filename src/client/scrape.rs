@@ -34,7 +34,7 @@ impl Scraper {
         let reach = if is_same { &target.reach } else { &elsewhere };
         let tls = tls::config(busy.url.scheme() == "https", HttpVersion::Http1, &reach.tls)?;
         let (url, host) = named_for_tls(busy.url.clone(), reach)?;
-        let resolver = MarkingResolver::new(blocking.clone(), host);
+        let resolver = MarkingResolver::new(blocking.clone(), host, reach.addresses);
         let http = plain(tls, resolver, reach)?
             .http1_only()
             .pool_max_idle_per_host(1)

@@ -11,6 +11,7 @@ mod identities;
 mod labels;
 mod loads;
 mod oauth2;
+mod on_demand;
 mod pairs;
 mod probes;
 mod prompts;
@@ -32,7 +33,7 @@ use std::{
 
 pub(super) use self::web::web;
 use super::{
-    plan::{Global, Listing, Lists, Probe, Target},
+    plan::{Allowed, Global, Listing, Lists, Probe, Target},
     positions::NodeId,
     problem::{Problem, shown},
     raw::{
@@ -49,6 +50,7 @@ pub(super) struct Parts {
     pub(super) targets: Vec<Arc<Target>>,
     pub(super) probes: Vec<Arc<Probe>>,
     pub(super) listings: Vec<Listing>,
+    pub(super) on_demand: Vec<Arc<Allowed>>,
     /// What is wrong in other files.
     pub(super) elsewhere: Vec<Problem>,
 }
@@ -106,19 +108,23 @@ pub(super) fn parts(file: &File, base_dir: &Path, lists: &Lists, report: &Report
         .value()
         .map(|defaults| defaults.0.clone())
         .unwrap_or_default();
-    let probes = raw_probes
+    let probes: Vec<_> = raw_probes
         .iter()
         .zip(&names)
         .flat_map(|(raw, name)| probes::probes(raw, name.clone(), &names, &defaults, &known, &context))
-        // One whose lists are empty has nobody to ask now.
-        .filter(|probe| !probe.targets.is_empty())
         .map(Arc::new)
         .collect();
     targets::warn_of_unused(own_targets, raw_probes, report);
+    let on_demand = on_demand::allowed(file, &known.names, &probes, &context);
 
     Parts {
         targets: known.built,
-        probes,
+        // One whose lists are empty has nobody to ask now.
+        probes: probes
+            .into_iter()
+            .filter(|probe| !probe.targets.is_empty())
+            .collect(),
+        on_demand,
         listings: discovered.into_iter().map(|list| list.listing).collect(),
         elsewhere: context.elsewhere.take(),
         global: context.global,

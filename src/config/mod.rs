@@ -175,6 +175,7 @@ fn parse_with(text: &str, path_shown: &str, base_dir: &Path, lists: &Lists) -> R
             parts.targets,
             parts.probes,
             parts.listings,
+            parts.on_demand,
             warnings,
             redacted,
         )),

@@ -1,12 +1,14 @@
 //! What will run: validated and cross-referenced. Only [`crate::config`] builds a [`Plan`]; whoever holds
 //! one of its parts may rely on what is written beside the fields.
 
+mod addresses;
 mod capacity;
 mod exposition;
 mod generation;
 mod lasting;
 mod listing;
 mod oauth2;
+mod on_demand;
 mod reach;
 mod realtime;
 mod renewal;
@@ -20,11 +22,13 @@ use serde_json::{Map, Value};
 use url::Url;
 
 pub use self::{
+    addresses::Addresses,
     capacity::{Bounds, Key, Unfit, Wished},
     exposition::{Exposition, FAMILIES, HISTOGRAMS},
     generation::{Generation, Reasoning, Thinking},
     listing::{HttpList, ListSource, Listing, Lists},
     oauth2::OAuth2,
+    on_demand::{Allowed, AskedUrl},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     realtime::Realtime,
     renewal::Reread,
@@ -54,6 +58,7 @@ pub struct Plan {
     targets: Vec<Arc<Target>>,
     probes: Vec<Arc<Probe>>,
     listings: Vec<Listing>,
+    on_demand: Vec<Arc<Allowed>>,
     warnings: Vec<Problem>,
     redacted: String,
 }
@@ -64,6 +69,7 @@ impl Plan {
         targets: Vec<Arc<Target>>,
         probes: Vec<Arc<Probe>>,
         listings: Vec<Listing>,
+        on_demand: Vec<Arc<Allowed>>,
         warnings: Vec<Problem>,
         redacted: String,
     ) -> Self {
@@ -72,6 +78,7 @@ impl Plan {
             targets,
             probes,
             listings,
+            on_demand,
             warnings,
             redacted,
         }
@@ -101,6 +108,17 @@ impl Plan {
     /// In the order of the file, then those of lists; names are unique.
     pub fn targets(&self) -> &[Arc<Target>] {
         &self.targets
+    }
+
+    /// Where bursts may be asked for beside the targets, in the order of the file; names are unique, and no target's.
+    pub fn on_demand(&self) -> &[Arc<Allowed>] {
+        &self.on_demand
+    }
+
+    /// Targets and entries of the allow list: what is guarded, and may have a budget.
+    pub fn guarded(&self) -> impl Iterator<Item = &Arc<Target>> {
+        let allowed = self.on_demand.iter().map(|allowed| &allowed.target);
+        self.targets.iter().chain(allowed)
     }
 
     /// In the order of the file; names are unique. None only where a shard has nothing to run, or lists
@@ -156,7 +174,7 @@ impl Plan {
     /// Whether anything is counted that a restart must not reset.
     pub fn has_budgets(&self) -> bool {
         self.probes.iter().any(|probe| probe.budget.is_some())
-            || self.targets.iter().any(|target| target.budget.is_some())
+            || self.guarded().any(|target| target.budget.is_some())
     }
 
     /// Every series that the plan makes, probe by probe, target by target, step by step.
@@ -181,6 +199,7 @@ pub const RESERVED_LABELS: &[&str] = &[
     "code",
     "concurrency",
     "connection",
+    "entry",
     "expected",
     "found",
     "host",

@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use super::{
     items, load, parse,
     plan::{
-        Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Lists, Pem, Plan, Reach, Realtime,
-        Reasoning, Series, Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
+        Addresses, Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Lists, Pem, Plan, Reach,
+        Realtime, Reasoning, Series, Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
     },
     problem::Severity,
     raw::reading::Item,
@@ -278,6 +278,83 @@ fn lists_of_targets() {
             (
                 "a probe that names another list",
                 files("two.list", TARGET).replace("every: 1m", "targets: [flet]"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn urls_on_demand() {
+    const URL: &str = "url: https://*.example.org/v1";
+    const TARGET: &str = "target: { api: openai_chat, model: m }";
+    let entry = |keys: &str| {
+        top(&format!(
+            "on_demand:\n  - name: partners\n    {}",
+            keys.replace('\n', "\n    ")
+        ))
+    };
+    let with_url = |url: &str| entry(&format!("url: '{url}'\nprobes: [single-user]\n{TARGET}"));
+    let with_target = |target: &str| entry(&format!("{URL}\nprobes: [single-user]\ntarget: {{ {target} }}"));
+    let with_probes = |probes: &str| entry(&format!("{URL}\nprobes: [{probes}]\n{TARGET}"));
+    golden(
+        "on_demand",
+        &[
+            ("nothing", entry("private: refuse")),
+            (
+                "no name",
+                with_url("https://example.org/v1").replace("name: partners", "private: refuse"),
+            ),
+            (
+                "the name of a target",
+                with_url("https://example.org/v1").replace("partners", "granite"),
+            ),
+            (
+                "another word",
+                entry(&format!("{URL}\nprivate: true\nprobes: [single-user]\n{TARGET}")),
+            ),
+            ("any host", with_url("https://*/v1")),
+            ("any host of a kind", with_url("https://*.org/v1")),
+            ("a part of a label", with_url("https://api-*.example.org/v1")),
+            ("any port", with_url("https://example.org:*/v1")),
+            ("any path", with_url("https://example.org/*/v1")),
+            ("an encoded path", with_url("https://example.org/%76/v1")),
+            ("a query", with_url("https://example.org/v1?a=b")),
+            ("credentials", with_url("https://ann:hunter2@example.org/v1")),
+            ("no scheme", with_url("example.org/v1")),
+            ("an address near", with_url("http://127.0.0.1:8000/v1")),
+            ("an address of metadata", with_url("http://169.254.169.254/v1")),
+            (
+                "an address near, version 6",
+                with_url("http://[::ffff:10.0.0.1]/v1"),
+            ),
+            (
+                "a proxy",
+                with_target("api: openai_chat, model: m, proxy: { url: 'http://proxy:3128' }"),
+            ),
+            (
+                "a socket",
+                with_target("api: openai_chat, model: m, unix_socket: /run/x.sock"),
+            ),
+            (
+                "a URL in the target",
+                with_target("api: openai_chat, model: m, url: 'https://example.org'"),
+            ),
+            ("no model", with_target("api: openai_chat")),
+            (
+                "keys of a target beside it",
+                entry(&format!("{URL}\napi: openai_chat\nprobes: [single-user]")),
+            ),
+            ("no such probe", with_probes("single-usr")),
+            ("twice the same", with_probes("single-user, single-user")),
+            ("none", with_probes("")),
+            (
+                "a probe that cannot be asked of it",
+                with_target("api: gemini, model: m").replace("every: 1m", "min_tokens: 8"),
+            ),
+            (
+                "a probe that does not fit its budget",
+                with_target("api: openai_chat, model: m, budget: { requests: 3, per: day }")
+                    .replace("every: 1m", "requests: 5"),
             ),
         ],
     );
@@ -787,7 +864,9 @@ fn the_way_to_a_target_is_read() {
         tls,
         proxy,
         unix_socket,
+        addresses,
     } = &plan.targets()[0].reach;
+    assert_eq!(*addresses, Addresses::Any);
     let ca = Pem {
         path: cert,
         text: pem.into(),

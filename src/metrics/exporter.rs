@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::latency::{Latency, Layouts};
-use crate::{shard::Shard, units::Name};
+use crate::{budget::Amounts, shard::Shard, units::Name};
 
 #[derive(Clone, Debug)]
 pub(super) struct Exporter {
@@ -12,6 +12,10 @@ pub(super) struct Exporter {
     pub(super) paused_since: Option<f64>,
     pub(super) shard: Shard,
     pub(super) lists: BTreeMap<Name, List>,
+    /// What bursts used that were asked for at URLs, by the entry that allowed them.
+    pub(super) on_demand: BTreeMap<Name, Amounts>,
+    /// `None`: it goes by no file.
+    pub(super) last_web_load_succeeded: Option<bool>,
     pub(super) runtime_lag: Latency,
     pub(super) task_restarts: u64,
     pub(super) is_realtime: bool,
@@ -25,6 +29,8 @@ impl Exporter {
             paused_since: None,
             shard: Shard::default(),
             lists: BTreeMap::new(),
+            on_demand: BTreeMap::new(),
+            last_web_load_succeeded: None,
             runtime_lag: layouts.latency("llm_probe_exporter_runtime_lag_seconds"),
             task_restarts: 0,
             is_realtime: false,

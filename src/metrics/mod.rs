@@ -47,9 +47,11 @@ use self::{
     series::{Directory, lock},
 };
 use crate::{
-    config::plan::{Exposition, Listing, Series},
+    budget::Amounts,
+    config::plan::{Allowed, Exposition, Listing, Price, Series},
     protection::Protection,
     shard::Shard,
+    summary::Judged,
     units::{Name, Seconds},
 };
 
@@ -148,6 +150,36 @@ impl Metrics {
             (listing.name.clone(), list)
         };
         exporter.lists = listings.iter().map(now).collect();
+    }
+
+    /// These entries of the allow list are in force.
+    pub fn allowed(&self, entries: &[Arc<Allowed>]) {
+        let mut exporter = lock(&self.0.directory.exporter);
+        let before = std::mem::take(&mut exporter.on_demand);
+        let names = entries.iter().map(|entry| &entry.target.name);
+        let known = |name| before.get(name).copied().unwrap_or_default();
+        exporter.on_demand = names.map(|name| (name.clone(), known(name))).collect();
+    }
+
+    /// A request ended of a burst that was asked for at a URL which this entry allows.
+    pub fn spent_on_demand(&self, entry: &Name, judged: &Judged, price: Option<Price>) {
+        let (usage, measured) = (judged.record.usage, &judged.measured);
+        let input = usage.prompt.unwrap_or_default().0 as f64;
+        let output = usage.output.unwrap_or(measured.output_tokens).0 as f64;
+        // What is not in force any more is not counted on.
+        if let Some(used) = lock(&self.0.directory.exporter).on_demand.get_mut(entry) {
+            *used += Amounts {
+                requests: 1.0,
+                input_tokens: input,
+                output_tokens: output,
+                dollars: price.map_or(0.0, |price| price.of(input, output)),
+            };
+        }
+    }
+
+    /// The web server's file was read; whether it is gone by.
+    pub fn web_config_read(&self, succeeded: bool) {
+        lock(&self.0.directory.exporter).last_web_load_succeeded = Some(succeeded);
     }
 
     /// A list of targets could not be had, or made no plan.

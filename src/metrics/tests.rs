@@ -697,13 +697,15 @@ fn a_scrape_never_sees_half_a_request() {
 #[tokio::test]
 async fn the_table_is_what_is_exported() {
     let metrics = new_metrics(&["team"]);
-    let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, oauth2: { client_id: i, client_secret_env: PATH, token_url: 'http://a/token' }, budget: { requests: 9, per: day }, busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\n";
+    let guarded = "targets: [{ name: t, url: 'http://a/v1', api: openai_chat, model: m, oauth2: { client_id: i, client_secret_env: PATH, token_url: 'http://a/token' }, budget: { requests: 9, per: day }, busy: { url: 'http://a/metrics', skip_when: ['a > 1'] } }]\nprobes: [{ name: p }]\non_demand: [{ name: o, url: 'http://b.test/v1', probes: [p], target: { api: openai_chat, model: m } }]\n";
     let plan = crate::config::parse(guarded, "probes.yaml", std::path::Path::new("")).unwrap();
     metrics.guarded_by(
         Protection::default()
             .next(&plan, &tokio::runtime::Handle::current())
             .unwrap(),
     );
+    metrics.allowed(plan.on_demand());
+    metrics.web_config_read(true);
     metrics.listed(&[Listing {
         name: Name::new("fleet").unwrap(),
         source: ListSource::Files(Vec::new()),

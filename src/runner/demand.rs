@@ -27,6 +27,7 @@ impl Runner {
             target: Arc::clone(&self.target),
             access: Arc::clone(&self.access),
             turn: self.turn.clone(),
+            queue: Arc::clone(&self.queue),
             places: Arc::clone(&self.places),
             steps,
             guarded: Arc::clone(&self.guarded),
@@ -55,8 +56,15 @@ impl Runner {
         }
         let cancel = self.abort.child_token();
         let mut round = pin!(async {
-            match self.turn(Some(deadline), &cancel).await {
-                Ok(turn) => self.round(Instant::now(), turn, None, &cancel).await,
+            // One at a time: those of the schedule that wait meanwhile come before the next.
+            let until = Some(deadline);
+            let queue = self.wait(&self.queue, 1, until, Skip::TargetBusy, &cancel);
+            let turn = match queue.await {
+                Ok(queued) => self.turn(until, &cancel).await.map(|turn| (queued, turn)),
+                Err(skip) => Err(skip),
+            };
+            match turn {
+                Ok((_queued, turn)) => self.round(Instant::now(), turn, None, &cancel).await,
                 Err(skip) => self.skip_round(skip, 1),
             }
         });

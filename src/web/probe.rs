@@ -59,14 +59,7 @@ pub(super) async fn probe(
     };
     let told = match demand.fire(&wish).await {
         Ok(told) => told,
-        Err(busy @ Unfit::Busy) => {
-            let again = [(header::RETRY_AFTER, AGAIN)];
-            return (StatusCode::TOO_MANY_REQUESTS, again, format!("{busy}\n")).into_response();
-        }
-        Err(Unfit::Ending) => {
-            return (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", Unfit::Ending)).into_response();
-        }
-        Err(unfit) => return (StatusCode::BAD_REQUEST, format!("{unfit}\n")).into_response(),
+        Err(unfit) => return refusal(&unfit),
     };
     if wish.log {
         let metrics = told.metrics.render(Format::Text);
@@ -80,6 +73,22 @@ pub(super) async fn probe(
     let wanted = wanted(&headers);
     let content_type = [(header::CONTENT_TYPE, wanted.content_type())];
     (content_type, told.metrics.render(wanted.format)).into_response()
+}
+
+/// Why nothing was tried.
+fn refusal(unfit: &Unfit) -> Response {
+    let said = format!("{unfit}\n");
+    let status = match unfit {
+        Unfit::Busy => {
+            let again = [(header::RETRY_AFTER, AGAIN)];
+            return (StatusCode::TOO_MANY_REQUESTS, again, said).into_response();
+        }
+        Unfit::Ending => StatusCode::SERVICE_UNAVAILABLE,
+        Unfit::NotAllowed(_) | Unfit::NotThisProbe(..) | Unfit::NotPublic(_) => StatusCode::FORBIDDEN,
+        Unfit::Probe(..) | Unfit::Target(..) | Unfit::Url(_) => StatusCode::BAD_REQUEST,
+        Unfit::Client(_) | Unfit::Lost => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, said).into_response()
 }
 
 /// How long the burst may take.

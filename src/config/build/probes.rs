@@ -114,7 +114,8 @@ pub(super) fn probes(
         Some((warm, at)) => pairs::pair(probe, warm, at, names, report),
     };
     for probe in &probes {
-        protection::fits(probe, raw, item.budget.given(), report);
+        let own = item.budget.given().map(|given| given.key);
+        protection::fits(probe, of, raw.id, own, report);
     }
     probes
 }

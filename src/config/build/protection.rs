@@ -11,6 +11,7 @@ use crate::{
     busy::Condition,
     config::{
         plan::{Busy, Probe, Step},
+        positions::NodeId,
         problem::shown,
         raw::{
             items,
@@ -54,22 +55,16 @@ pub(super) fn budget(field: &Field<items::Budget>, report: &Report<'_>) -> Optio
     })
 }
 
-/// Whether one round of the probe fits its own budget and those of its targets.
-pub(super) fn fits(
-    probe: &Probe,
-    raw: &At<items::Probe>,
-    own: Option<&At<items::Budget>>,
-    report: &Report<'_>,
-) {
-    let of = raw.thing.as_str();
+/// Whether one round of the probe, which messages call `of`, fits its own budget and those of its targets.
+pub(super) fn fits(probe: &Probe, of: &str, place: NodeId, own: Option<NodeId>, report: &Report<'_>) {
     for target in &probe.targets {
         let of_target = target
             .budget
-            .map(|budget| (budget, raw.id, "its target's `budget`"));
+            .map(|budget| (budget, place, "its target's `budget`"));
         let own = probe
             .budget
             .zip(own)
-            .map(|(budget, given)| (budget, given.key, "its `budget`"));
+            .map(|(budget, key)| (budget, key, "its `budget`"));
         for (budget, place, whose) in own.into_iter().chain(of_target) {
             // At a constant rate it is known how many they are.
             let is_open_ended = |step: &Step| {

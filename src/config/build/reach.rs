@@ -6,7 +6,7 @@ use url::{Host, Url};
 
 use super::{Context, require, secrets};
 use crate::config::{
-    plan::{HttpVersion, Identity, Pem, Proxy, Reach, Tls, TlsVersion},
+    plan::{Addresses, HttpVersion, Identity, Pem, Proxy, Reach, Tls, TlsVersion},
     problem::shown,
     raw::{
         items,
@@ -70,6 +70,7 @@ pub(super) fn reach(
         tls: tls.ok()?.unwrap_or_default(),
         proxy: proxy.ok()?,
         unix_socket: unix_socket.ok()?,
+        addresses: Addresses::Any,
     })
 }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Url;
+use super::{Addresses, Url};
 use crate::config::secret::Secret;
 
 /// The way to a target. By default: straight there, trusting the system's roots.
@@ -17,6 +17,8 @@ pub struct Reach {
     pub proxy: Option<Proxy>,
     /// Connected to in place of the URL's host and port; short enough for the kernel.
     pub unix_socket: Option<PathBuf>,
+    /// Neither a proxy nor a Unix socket where it is not any: then nobody would see the address.
+    pub addresses: Addresses,
 }
 
 /// What is asked of TLS. All defaults on an `http` URL.

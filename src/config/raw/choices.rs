@@ -8,8 +8,8 @@ use crate::{
     budget::Per,
     config::{
         plan::{
-            Alert, Connection, Dialect, HttpVersion, Realtime, Reasoning, TextMode, Thinking, TlsVersion,
-            TtftFrom, Withheld,
+            Addresses, Alert, Connection, Dialect, HttpVersion, Realtime, Reasoning, TextMode, Thinking,
+            TlsVersion, TtftFrom, Withheld,
         },
         problem::meant_or_any,
         report::Report,
@@ -38,6 +38,10 @@ choice!(TextMode {
 choice!(Thinking {
     Self::Off.as_str() => Self::Off,
     Self::On.as_str() => Self::On,
+});
+choice!(Addresses {
+    "refuse" => Self::Public,
+    "allow" => Self::Any,
 });
 choice!(Connection {
     Self::New.as_str() => Self::New,

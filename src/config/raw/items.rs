@@ -13,8 +13,8 @@ use crate::{
     budget::Per,
     config::{
         plan::{
-            Alert, Connection, Dialect, HttpVersion, Realtime, Reasoning, TextMode, Thinking, TlsVersion,
-            TtftFrom, Withheld,
+            Addresses, Alert, Connection, Dialect, HttpVersion, Realtime, Reasoning, TextMode, Thinking,
+            TlsVersion, TtftFrom, Withheld,
         },
         report::Report,
     },
@@ -40,6 +40,8 @@ item! {
         targets: Vec<At<Target>>,
         /// Targets that are listed elsewhere.
         discover: Vec<At<Discovery>>,
+        /// Where bursts may be asked for beside the targets.
+        on_demand: Vec<At<OnDemand>>,
         /// Everything that a probe may have, except what identifies one.
         defaults: Defaults,
         probes: Vec<At<Probe>>,
@@ -127,6 +129,22 @@ item! {
         "url" => "write `http: { url: … }`, or for its targets `target: { url: … }`",
         "file_sd_configs" => "write `files: [PATH]`",
         "http_sd_configs" => "write `http: { url: … }`",
+    }
+}
+
+item! {
+    OnDemand "endpoint" {
+        name: String,
+        url: String,
+        private: Addresses,
+        probes: Vec<At<String>>,
+        target: Target,
+    }
+    hints {
+        "api" => "write it in `target: { … }`",
+        "model" => "write it in `target: { … }`",
+        "allow" => "write `url: https://*.example.org/v1`",
+        "probe" => "write `probes: [NAME]`",
     }
 }
 
@@ -512,6 +530,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("a header", Header::KEYS),
     ("an entry of `discover`", Discovery::KEYS),
     ("`http` of an entry of `discover`", HttpList::KEYS),
+    ("an entry of `on_demand`", OnDemand::KEYS),
     ("a step of a `ladder`", Step::KEYS),
     ("an entry of `windows`", Window::KEYS),
     ("an entry of `pauses`", Pause::KEYS),

@@ -1,6 +1,7 @@
 //! Of targets and of this program.
 
 use crate::{
+    budget::Unit,
     metrics::{
         families::{Family, Kind, Scope, Since, exporter, process},
         latency,
@@ -111,6 +112,33 @@ pub(super) static FAMILIES: &[Family] = &[
             for (name, list) in &of.lists {
                 rows.by(name.as_str(), list.failures as f64);
             }
+        },
+    ),
+    exporter(
+        "llm_probe_on_demand_used_total",
+        Kind::Counter,
+        &["entry", "unit"],
+        Since::Load,
+        "What bursts used that were asked for at URLs, by the entry of `on_demand` that allowed them.",
+        |of, rows| {
+            for (name, used) in &of.on_demand {
+                for unit in Unit::ALL {
+                    rows.with([name.as_str(), unit.as_str()], used.get(*unit));
+                }
+            }
+        },
+    ),
+    exporter(
+        "llm_probe_exporter_web_config_last_reload_successful",
+        Kind::Gauge,
+        &[],
+        Since::Known,
+        "Whether the web server goes by what --web.config.file says now; absent without that file.",
+        |of, rows| {
+            rows.known(
+                of.last_web_load_succeeded
+                    .map(|succeeded| f64::from(u8::from(succeeded))),
+            )
         },
     ),
     exporter(
