@@ -115,17 +115,19 @@ impl Access {
 
     /// Reads files again that hold secrets, and gets a token where one is needed.
     pub async fn renew(&self) -> Renewal {
-        let before = self.now().target;
-        if !before.has_files() && before.oauth2.is_none() {
+        let may_change = |target: &Target| target.has_files() || target.oauth2.is_some();
+        if !may_change(&self.now().target) {
             return Renewal::default();
         }
         let mut grant = self.grant.lock().await;
+        // Only now: whoever had it before may have got a token, which is not to be undone.
+        let before = self.now().target;
         let Reread { changed, problems } = self.reread(&before).await;
         let mut renewal = Renewal {
             problems,
             ..Renewal::default()
         };
-        let mut next = changed;
+        let (mut next, mut lasts) = (changed, None);
         if let Some(oauth2) = &before.oauth2 {
             // As it is on file now.
             let current = next.clone().unwrap_or_else(|| (*before).clone());
@@ -133,7 +135,7 @@ impl Access {
             if grant.is_due(self.distrusted.swap(false, Ordering::Relaxed)) {
                 match self.token(&current, oauth2).await {
                     Ok(token) => {
-                        grant.gives(token.lasts);
+                        lasts = Some(token.lasts);
                         let credentials = Secret::Inline(token.value);
                         next = Some(Target {
                             authorization: Some(Authorization {
@@ -144,14 +146,13 @@ impl Access {
                         });
                     }
                     Err(what) => {
-                        grant.not_before = Some(Instant::now() + AGAIN);
+                        grant.refused();
                         renewal
                             .problems
                             .push(format!("no token from `token_url`: {what}"));
                     }
                 }
             }
-            renewal.is_without_token = !grant.holds();
         }
         if let Some(next) = next {
             match self.setup.endpoint(&next) {
@@ -159,10 +160,20 @@ impl Access {
                     let target = Arc::new(next);
                     renewal.target = Some(Arc::clone(&target));
                     *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Now { target, endpoint };
+                    if let Some(lasts) = lasts {
+                        grant.gives(lasts);
+                    }
                 }
-                Err(error) => renewal.problems.push(error.to_string()),
+                Err(error) => {
+                    renewal.problems.push(error.to_string());
+                    // A token that nothing is sent with is none.
+                    if lasts.is_some() {
+                        grant.refused();
+                    }
+                }
             }
         }
+        renewal.is_without_token = before.oauth2.is_some() && !grant.holds();
         renewal
     }
 
@@ -215,6 +226,11 @@ impl Grant {
         !lasts && may_ask
     }
 
+    /// There is none to be had for now.
+    fn refused(&mut self) {
+        self.not_before = Some(Instant::now() + AGAIN);
+    }
+
     fn gives(&mut self, lasts: Duration) {
         let now = Instant::now();
         let leeway = LEEWAY.min(lasts / 2);
@@ -255,7 +271,7 @@ mod tests {
         assert!(!grant.is_due(false) && grant.holds());
         tokio::time::advance(Duration::from_secs(541)).await;
         assert!(grant.is_due(false) && grant.holds());
-        grant.not_before = Some(Instant::now() + AGAIN);
+        grant.refused();
         assert!(!grant.is_due(false) && grant.holds());
         tokio::time::advance(Duration::from_mins(1)).await;
         assert!(grant.is_due(false) && !grant.holds());
@@ -265,5 +281,60 @@ mod tests {
         assert!(grant.is_due(false));
         grant.gives(Duration::ZERO);
         assert!(!grant.holds());
+    }
+
+    /// The way to a target whose token is got with a secret on file.
+    fn access(folder: &std::path::Path) -> Access {
+        let text = "targets: [{ name: t, url: 'http://127.0.0.1:9/v1', api: openai_chat, model: m, oauth2: { client_id: i, \
+                    client_secret_file: secret, token_url: 'http://127.0.0.1:9/token' } }]\nprobes: [{ name: p }]\n";
+        std::fs::write(folder.join("secret"), "first").unwrap();
+        let plan = crate::config::parse(text, "probes.yaml", folder).unwrap();
+        let setup = Setup {
+            user_agent: "test".to_owned(),
+            gate: Gate::default(),
+            identity: plan.global().identity.clone(),
+            recording: None,
+            blocking: Handle::current(),
+        };
+        Access::new(&plan.targets()[0], setup).unwrap()
+    }
+
+    fn with_token(access: &Access, value: &str) {
+        let mut now = access.now.lock().unwrap();
+        let target = Target {
+            authorization: Some(Authorization {
+                scheme: Some("Bearer".to_owned()),
+                credentials: Secret::Inline(value.to_owned()),
+            }),
+            ..(*now.target).clone()
+        };
+        now.target = Arc::new(target);
+    }
+
+    #[tokio::test]
+    async fn who_waited_does_not_undo_what_was_got_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let access = Arc::new(access(folder.path()));
+        let mut grant = access.grant.lock().await;
+        let waiting = tokio::spawn({
+            let access = Arc::clone(&access);
+            async move { access.renew().await }
+        });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        with_token(&access, "got");
+        grant.gives(Duration::from_mins(10));
+        drop(grant);
+        std::fs::write(folder.path().join("secret"), "second").unwrap();
+        let renewal = waiting.await.unwrap();
+        assert!(renewal.problems.is_empty() && !renewal.is_without_token);
+        let now = access.now().target;
+        assert_eq!(now.oauth2.as_ref().unwrap().client_secret.expose(), "second");
+        let credentials = now
+            .authorization
+            .as_ref()
+            .map(|authorization| authorization.credentials.expose());
+        assert_eq!(credentials, Some("got"));
     }
 }

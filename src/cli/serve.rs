@@ -191,7 +191,7 @@ impl ServeArgs {
         exporter.follows = Some((source, orders));
         drop(plan);
         runtimes.service.block_on(async {
-            let (listeners, door) = self.web.open().await?;
+            let (listeners, door) = self.web.open(&exporter.metrics).await?;
             if !shard.is_alone() {
                 let (index, total) = (shard.index(), shard.total());
                 tracing::info!(
@@ -324,7 +324,11 @@ impl Exporter {
             tracing::info!(address = %listener, tls = door.speaks_tls(), "listening");
         }
         let web_stop = CancellationToken::new();
-        let web = tokio::spawn(web::serve(listeners, door, app.router(), web_stop.clone()));
+        let web = {
+            let (metrics, stop) = (self.metrics.clone(), web_stop.clone());
+            let pages = app.router();
+            tokio::spawn(async move { web::serve(listeners, door, pages, &metrics, stop).await })
+        };
         let (service, metrics) = (&Handle::current(), &self.metrics);
         let beat = {
             let (lag, metrics) = (self.lag.clone(), metrics.clone());

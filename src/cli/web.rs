@@ -4,13 +4,18 @@ use std::{path::PathBuf, str::FromStr};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use tokio::runtime::Handle;
 use url::Url;
 
 use super::{
     CliError,
     listen::{ListenAddress, from_systemd, listen},
 };
-use crate::web::{Door, DoorError, Listener, Place, Rules};
+use crate::{
+    metrics::Metrics,
+    restart,
+    web::{Door, DoorError, Listener, Place, Rules},
+};
 
 /// Who may speak to the web server.
 #[derive(Args, Debug)]
@@ -85,7 +90,7 @@ pub(super) struct WebArgs {
 
 impl WebArgs {
     /// Listens, and sets up who is let in. Call it on the service runtime, which then watches the file.
-    pub(super) async fn open(self) -> Result<(Vec<Listener>, Door), CliError> {
+    pub(super) async fn open(self, metrics: &Metrics) -> Result<(Vec<Listener>, Door), CliError> {
         let rules = self.config.read()?;
         for warning in &rules.warnings {
             tracing::warn!("{warning}");
@@ -100,7 +105,10 @@ impl WebArgs {
             .map(|RoutePrefix(prefix)| prefix.as_str());
         let door = Door::new(rules, Place::new(external, prefix));
         if let Some(file) = self.config.file() {
-            tokio::spawn(door.clone().keep_watching(file.clone()));
+            metrics.web_config_read(true);
+            let (watching, file, told) = (door.clone(), file.clone(), metrics.clone());
+            let watch = move || watching.clone().keep_watching(file.clone(), told.clone());
+            restart::spawn(&Handle::current(), "web config", metrics, watch);
         }
         let listeners = if self.systemd_socket {
             from_systemd()

@@ -37,12 +37,30 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// What the server answers (RFC 6749, section 5.1).
+/// What the server answers (RFC 6749, section 5.1). The type must be there, but some servers forget it.
 #[derive(Deserialize)]
 struct Granted {
     access_token: String,
-    token_type: String,
-    expires_in: Option<f64>,
+    token_type: Option<String>,
+    expires_in: Option<Lasts>,
+}
+
+/// Seconds. Some servers write them as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Lasts {
+    Number(f64),
+    Text(String),
+}
+
+impl Lasts {
+    /// `None` where it is no number.
+    fn seconds(&self) -> Option<f64> {
+        match self {
+            Self::Number(seconds) => Some(*seconds),
+            Self::Text(text) => text.trim().parse().ok(),
+        }
+    }
 }
 
 /// How the client says who it is. Servers must take the first, and some take the second alone.
@@ -117,7 +135,12 @@ fn form(oauth2: &OAuth2, way: Way) -> String {
     if !oauth2.scopes.is_empty() {
         form.append_pair("scope", &oauth2.scopes.join(" "));
     }
-    form.extend_pairs(&oauth2.endpoint_params);
+    form.extend_pairs(
+        oauth2
+            .endpoint_params
+            .iter()
+            .map(|(name, value)| (name, value.expose())),
+    );
     if way == Way::Body {
         form.append_pair("client_id", &oauth2.client_id);
         form.append_pair("client_secret", oauth2.client_secret.expose());
@@ -129,13 +152,15 @@ fn granted(body: &[u8]) -> Result<Token, String> {
     // The parser's error might repeat the token.
     let granted: Granted =
         serde_json::from_slice(body).map_err(|_| "the answer is no token in JSON".to_owned())?;
-    if !granted.token_type.eq_ignore_ascii_case("bearer") {
+    let is_other = |kind: &String| !kind.eq_ignore_ascii_case("bearer");
+    if granted.token_type.as_ref().is_some_and(is_other) {
         return Err("the token is not of type Bearer".to_owned());
     }
     if granted.access_token.is_empty() || sensitive(&granted.access_token, "Authorization").is_err() {
         return Err("the token is empty, or no header can hold it".to_owned());
     }
-    let lasts = granted.expires_in.map_or(UNSAID, |seconds| {
+    let lasts = granted.expires_in.and_then(|lasts| lasts.seconds());
+    let lasts = lasts.map_or(UNSAID, |seconds| {
         Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(LONGEST)
     });
     Ok(Token {
@@ -168,6 +193,13 @@ mod tests {
             of(r#"{"access_token":"t0k","token_type":"bearer","expires_in":1e30}"#),
             token(86400)
         );
+        assert_eq!(of(r#"{"access_token":"t0k","expires_in":"3600"}"#), token(3600));
+        assert_eq!(
+            of(r#"{"access_token":"t0k","token_type":null,"expires_in":" 7.5 "}"#),
+            token(7)
+        );
+        assert_eq!(of(r#"{"access_token":"t0k","expires_in":"soon"}"#), token(300));
+        assert_eq!(of(r#"{"access_token":"t0k","expires_in":"NaN"}"#), token(0));
         for bad in [
             "",
             "<html>",

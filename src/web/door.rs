@@ -10,7 +10,7 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header},
+    http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header},
     response::IntoResponse,
 };
 use http_body::Body as _;
@@ -31,6 +31,7 @@ use crate::{
         problem::Problem,
         web::{self, WebConfig},
     },
+    metrics::Metrics,
     reload,
 };
 
@@ -157,6 +158,11 @@ impl Door {
         Arc::clone(&self.0.rules.borrow())
     }
 
+    /// The same, and when they change.
+    pub(super) fn changes(&self) -> watch::Receiver<Arc<Rules>> {
+        self.0.rules.subscribe()
+    }
+
     /// The answer to a request, whoever it is from.
     pub(super) async fn answer(&self, request: Request<Incoming>, pages: Router) -> Response<Body> {
         let rules = self.rules();
@@ -177,6 +183,12 @@ impl Door {
         if request.body().size_hint().lower() > MAX_BODY {
             let said = "no page takes a request of this size\n";
             return (StatusCode::PAYLOAD_TOO_LARGE, said).into_response();
+        }
+        if let Asked::Page(page) = asked
+            && is_forged(page, &request)
+        {
+            let said = "a page of another site may not ask for this\n";
+            return (StatusCode::FORBIDDEN, said).into_response();
         }
         match asked {
             Asked::Page(page) if page == path => {}
@@ -221,17 +233,20 @@ impl Door {
         }
     }
 
-    /// Goes by `file` whenever it, or what it names, has changed. What cannot be gone by changes nothing.
-    pub async fn keep_watching(self, file: PathBuf) {
+    /// Goes by `file` whenever it, or what it names, has changed. What cannot be gone by changes nothing, and is tried again:
+    /// what it names may come later.
+    pub async fn keep_watching(self, file: PathBuf, metrics: Metrics) {
+        let mut failed = None;
         let mut gone_by = self.looks(&file).await;
         let mut before = gone_by.clone();
         loop {
             tokio::time::sleep(LOOK).await;
             let now = self.looks(&file).await;
             // A certificate and its key are replaced one after the other: wait until nothing changes any more.
-            if now == before && now != gone_by {
+            if now == before && (now != gone_by || failed.is_some()) {
                 gone_by = now.clone();
-                self.reread(&file).await;
+                failed = self.reread(&file, failed).await;
+                metrics.web_config_read(failed.is_none());
             }
             before = now;
         }
@@ -246,11 +261,17 @@ impl Door {
         looks
     }
 
-    async fn reread(&self, file: &Path) {
+    /// What is wrong with it, if anything; what was wrong `before` is not told again.
+    async fn reread(&self, file: &Path, before: Option<String>) -> Option<String> {
         let path = file.to_owned();
         let read = tokio::task::spawn_blocking(move || Rules::read(&path)).await;
         match read {
-            Ok(Ok(rules)) => {
+            Ok(Ok(mut rules)) => {
+                let in_force = self.rules();
+                rules.users = rules.users.map(|users| match &in_force.users {
+                    Some(before) => users.in_place_of(before),
+                    None => users,
+                });
                 for warning in &rules.warnings {
                     tracing::warn!("{warning}");
                 }
@@ -259,13 +280,29 @@ impl Door {
                 }
                 self.0.rules.send_replace(Arc::new(rules));
                 tracing::info!(file = %file.display(), "the web server goes by what its file says now");
+                None
             }
             Ok(Err(error)) => {
-                tracing::error!(%error, "the web server's file is not read again: what it said before stays in force");
+                let error = error.to_string();
+                if before.as_ref() != Some(&error) {
+                    tracing::error!(%error, "the web server's file is not read again: what it said before stays in force");
+                }
+                Some(error)
             }
-            Err(error) => tracing::error!(%error, "reading the web server's file failed"),
+            Err(error) => {
+                tracing::error!(%error, "reading the web server's file failed");
+                Some(error.to_string())
+            }
         }
     }
+}
+
+/// Whether a page of somebody else's lets the browser of a user, who may be let in, ask for what is not only looked at: to
+/// send, or to move something.
+fn is_forged(page: &str, request: &Request<Incoming>) -> bool {
+    let site = request.headers().get("sec-fetch-site");
+    let is_look = matches!(*request.method(), Method::GET | Method::HEAD) && page != "/probe";
+    !is_look && site.is_some_and(|site| site == "cross-site")
 }
 
 /// The page as a request that came to the top would ask for it.

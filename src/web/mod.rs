@@ -21,6 +21,7 @@ mod coding;
 mod connections;
 mod door;
 mod draw;
+mod lending;
 mod links;
 mod listener;
 mod pages;
@@ -33,19 +34,25 @@ mod standing;
 mod tls;
 mod users;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use axum::{
     Router,
-    extract::State,
+    body::to_bytes,
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
-use self::scrapes::{Scrapes, Wish};
+use self::{
+    aside::aside,
+    lending::Lending,
+    scrapes::{Scrapes, Wish},
+};
 pub use self::{
     door::{Door, DoorError, Rules},
     listener::Listener,
@@ -65,6 +72,9 @@ use crate::{
 const NO_LIFECYCLE: &str =
     "pausing and reloading over HTTP is off; start the exporter with --web.enable-lifecycle\n";
 
+/// Pages and answers of the API in memory at once.
+const PAGES: usize = 4;
+
 /// Where the exporter is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
@@ -82,6 +92,8 @@ pub struct App(Arc<Parts>);
 struct Parts {
     metrics: Metrics,
     scrapes: Scrapes,
+    /// For all other answers that are made when they are asked for.
+    pages: Lending,
     board: Board,
     health: Health,
     life: watch::Receiver<Life>,
@@ -113,6 +125,7 @@ impl App {
     ) -> Self {
         Self(Arc::new(Parts {
             scrapes: Scrapes::new(metrics.clone()),
+            pages: Lending::new(PAGES),
             metrics,
             board,
             health,
@@ -139,8 +152,11 @@ impl App {
                 post(|State(app): State<Self>| async move { app.switch(false) }),
             )
             .route("/-/reload", post(reload))
-            .merge(pages::routes())
-            .merge(api::routes())
+            .merge(
+                pages::routes()
+                    .merge(api::routes())
+                    .layer(from_fn_with_state(self.clone(), made_aside)),
+            )
             .fallback(pages::missing)
             .layer(CompressionLayer::new().compress_when(SizeAbove::new(1024)))
             .with_state(self)
@@ -161,6 +177,25 @@ impl App {
         };
         (StatusCode::OK, said)
     }
+}
+
+/// Lets a page be made where that disturbs nobody, one of few at once, and lends it out.
+async fn made_aside(State(App(app)): State<App>, request: Request, next: Next) -> Response {
+    let runtime = Handle::current();
+    let made = async {
+        let place = app.pages.place().await?;
+        let page = aside("page", move || runtime.block_on(next.run(request))).await?;
+        let (head, body) = page.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.map_err(io::Error::other)?;
+        Ok::<_, io::Error>(Response::from_parts(
+            head,
+            app.pages.lend(bytes, place).into_body(),
+        ))
+    };
+    made.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a page was not made");
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    })
 }
 
 async fn metrics(State(App(app)): State<App>, method: Method, headers: HeaderMap) -> Response {

@@ -22,6 +22,9 @@ pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a client may take nothing of what is sent.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 
+/// How long it may take to take all that is handed over at once, however it trickles.
+const WHOLE_TIME: Duration = Duration::from_mins(2);
+
 type Deadline = Option<Pin<Box<Sleep>>>;
 
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(super) struct Patient<S> {
     head: Deadline,
     requests: u64,
     write: Deadline,
+    /// Of all that is to be sent before more is.
+    whole: Deadline,
 }
 
 impl<S> Patient<S> {
@@ -42,6 +47,7 @@ impl<S> Patient<S> {
             head: None,
             requests: 0,
             write: None,
+            whole: None,
         }
     }
 
@@ -50,6 +56,10 @@ impl<S> Patient<S> {
         if sent.is_ready() {
             self.write = None;
             return sent;
+        }
+        let whole = self.whole.get_or_insert_with(|| Box::pin(sleep(WHOLE_TIME)));
+        if whole.as_mut().poll(context).is_ready() {
+            return late(Poll::Ready(()), "the client takes too little of its answer");
         }
         let deadline = self.write.get_or_insert_with(|| Box::pin(sleep(WRITE_TIME)));
         late(
@@ -113,6 +123,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let sent = Pin::new(&mut self.stream).poll_flush(context);
+        if sent.is_ready() {
+            self.whole = None;
+        }
         self.in_time(sent, context)
     }
 
@@ -193,5 +206,37 @@ mod tests {
         assert_eq!(begun.elapsed(), WRITE_TIME * 3);
         slow.abort();
         advance(Duration::ZERO).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_byte_now_and_then_is_dropped_in_the_end() {
+        let (mut server, mut client, _connection) = pair();
+        let begun = Instant::now();
+        let slow = tokio::spawn(async move {
+            let mut byte = [0];
+            while client.read_exact(&mut byte).await.is_ok() {
+                sleep(WRITE_TIME - Duration::from_secs(1)).await;
+            }
+        });
+        let error = server.write_all(&[0; 99]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), WHOLE_TIME);
+        slow.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_all_of_it_again_and_again_may_take_long() {
+        let (mut server, mut client, _connection) = pair();
+        let steady = tokio::spawn(async move {
+            let mut bytes = [0; 32];
+            while client.read_exact(&mut bytes).await.is_ok() {
+                sleep(WRITE_TIME / 2).await;
+            }
+        });
+        for _ in 0..20 {
+            server.write_all(&[0; 32]).await.unwrap();
+            server.flush().await.unwrap();
+        }
+        steady.abort();
     }
 }

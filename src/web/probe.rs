@@ -22,12 +22,15 @@ use crate::{
 /// What Prometheus says of how long it waits, in seconds.
 const SCRAPE_TIMEOUT: &str = "X-Prometheus-Scrape-Timeout-Seconds";
 
-/// How long it is waited for by those who do not say, and by nobody longer than an hour.
+/// How long it is waited for by those who do not say, and by nobody longer than this: meanwhile it may be in the way of
+/// what the schedule wants to fire.
 const UNSAID: Duration = Duration::from_mins(2);
-const LONGEST: Duration = Duration::from_hours(1);
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// After how many seconds to ask again where too many ask.
 const AGAIN: &str = "5";
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 const OFF: &str = "bursts on demand are off; start the exporter with --web.enable-probe\n";
 
@@ -50,7 +53,7 @@ pub(super) async fn probe(
     };
     if method != Method::GET {
         // Otherwise a look at the head would fire a burst.
-        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")]).into_response();
     }
     let wish = within(&headers, *offset).and_then(|within| wish(query.as_deref().unwrap_or(""), within));
     let wish = match wish {
@@ -61,18 +64,31 @@ pub(super) async fn probe(
         Ok(told) => told,
         Err(unfit) => return refusal(&unfit),
     };
-    if wish.log {
-        let metrics = told.metrics.render(Format::Text);
-        let metrics = String::from_utf8_lossy(&metrics);
-        return format!(
-            "Log of the burst:\n\n{}\nMetrics that would have been answered:\n\n{metrics}",
-            told.log
-        )
-        .into_response();
-    }
     let wanted = wanted(&headers);
-    let content_type = [(header::CONTENT_TYPE, wanted.content_type())];
-    (content_type, told.metrics.render(wanted.format)).into_response()
+    let content_type = if wish.log {
+        TEXT.to_owned()
+    } else {
+        wanted.content_type()
+    };
+    let render = move || {
+        if !wish.log {
+            return Ok(told.metrics.render(wanted.format));
+        }
+        let begins = format!(
+            "Log of the burst:\n\n{}\nMetrics that would have been answered:\n\n",
+            told.log
+        );
+        let mut answer = begins.into_bytes();
+        answer.extend(told.metrics.render(Format::Text));
+        Ok(answer)
+    };
+    match app.pages.make("answer", render).await {
+        Ok(answer) => ([(header::CONTENT_TYPE, content_type)], answer.into_body()).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "rendering an answer failed");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 /// Why nothing was tried.

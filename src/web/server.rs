@@ -15,16 +15,18 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connections::{Busy, Connection, Connections},
-    door::Door,
+    door::{Door, Rules},
     listener::Listener,
     patient::{HEAD_TIME, Patient},
 };
+use crate::{metrics::Metrics, restart::keep_alive};
 
 /// How long a client may be idle between two requests: longer than the usual intervals of scrapes.
 const IDLE_TIME: Duration = Duration::from_mins(2);
@@ -48,7 +50,13 @@ struct Server {
 }
 
 /// Serves `pages` behind `door` on `listeners` until `shutdown`, then finishes the requests that are under way.
-pub async fn serve(listeners: Vec<Listener>, door: Door, pages: Router, shutdown: CancellationToken) {
+pub async fn serve(
+    listeners: Vec<Listener>,
+    door: Door,
+    pages: Router,
+    metrics: &Metrics,
+    shutdown: CancellationToken,
+) {
     let server = Server {
         door,
         pages,
@@ -57,7 +65,14 @@ pub async fn serve(listeners: Vec<Listener>, door: Door, pages: Router, shutdown
     };
     let tasks = TaskTracker::new();
     for listener in listeners {
-        tasks.spawn(server.clone().keep_accepting(listener, tasks.clone()));
+        let (listener, stop, metrics) = (Arc::new(listener), server.shutdown.clone(), metrics.clone());
+        let (server, connections) = (server.clone(), tasks.clone());
+        let accept = move || {
+            server
+                .clone()
+                .keep_accepting(Arc::clone(&listener), connections.clone())
+        };
+        tasks.spawn(async move { keep_alive("web server", &metrics, &stop, accept).await });
     }
     tasks.close();
     server.shutdown.cancelled().await;
@@ -67,7 +82,7 @@ pub async fn serve(listeners: Vec<Listener>, door: Door, pages: Router, shutdown
 }
 
 impl Server {
-    async fn keep_accepting(self, listener: Listener, tasks: TaskTracker) {
+    async fn keep_accepting(self, listener: Arc<Listener>, tasks: TaskTracker) {
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -107,11 +122,12 @@ impl Server {
         let connection = Arc::new(connection);
         let stream = Patient::new(stream, Arc::clone(&connection));
         let talk = async {
-            let rules = self.door.rules();
+            let mut changes = self.door.changes();
+            let rules = Arc::clone(&changes.borrow_and_update());
             match rules.tls() {
-                None => self.talk(stream, &connection).await,
+                None => self.talk(stream, &connection, changes).await,
                 Some(tls) => match timeout(HEAD_TIME, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => self.talk(stream, &connection).await,
+                    Ok(Ok(stream)) => self.talk(stream, &connection, changes).await,
                     Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                     Err(_) => tracing::debug!("TLS handshake took too long"),
                 },
@@ -123,7 +139,14 @@ impl Server {
         }
     }
 
-    async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin, connection: &Arc<Connection>) {
+    /// Until the client, or the server, has ended, or those who had been let in might not be any more: whoever has
+    /// shaken hands by the rules before is asked to do so anew.
+    async fn talk(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        connection: &Arc<Connection>,
+        mut changes: watch::Receiver<Arc<Rules>>,
+    ) {
         let answer = service_fn(|request: Request<Incoming>| async {
             let busy = connection.busy(Instant::now());
             let response = self.door.answer(request, self.pages.clone()).await;
@@ -138,6 +161,11 @@ impl Server {
         let ended = tokio::select! {
             ended = &mut talk => ended,
             () = self.shutdown.cancelled() => {
+                talk.as_mut().graceful_shutdown();
+                talk.await
+            }
+            // The door lives as long as this does.
+            _ = changes.changed() => {
                 talk.as_mut().graceful_shutdown();
                 talk.await
             }

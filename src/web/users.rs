@@ -73,6 +73,18 @@ impl Users {
         })
     }
 
+    /// The same, in place of those `before`: whoever was let in by a hash that is still theirs need not show it again.
+    pub(super) fn in_place_of(self, before: &Self) -> Self {
+        let same = |name: &String| self.hashes.get(name) == before.hashes.get(name);
+        let verified = before.verified().clone();
+        let verified = verified.into_iter().filter(|(name, _)| same(name)).collect();
+        Self {
+            verified: Mutex::new(verified),
+            keys: before.keys.clone(),
+            ..self
+        }
+    }
+
     /// Whether a request with these headers is let in.
     pub(super) async fn admit(&self, headers: &HeaderMap, turn: &Turn) -> Admission {
         let Some((name, password)) = credentials(headers) else {
@@ -170,6 +182,28 @@ mod tests {
         }
         let other = HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer eDp5".parse().unwrap())]);
         assert_eq!(users.admit(&other, &turn).await, Admission::Refused);
+    }
+
+    #[tokio::test]
+    async fn who_was_let_in_stays_so_unless_the_hash_is_another() {
+        let (before, turn) = (users(4), Turn::default());
+        assert_eq!(
+            before.admit(&basic("ann:right"), &turn).await,
+            Admission::Admitted
+        );
+        let hashes = |before: &Users| -> Vec<(String, PasswordHash)> {
+            let text = before.hashes["ann"].expose().to_owned();
+            let text = format!("basic_auth_users: {{ ann: '{text}', bob: '{text}' }}");
+            parse(&text, "web.yml", "".as_ref()).unwrap().users
+        };
+        let same = Users::new(&hashes(&before)).unwrap().in_place_of(&before);
+        // Nobody looks at passwords any more.
+        turn.waiting.close();
+        assert_eq!(same.admit(&basic("ann:right"), &turn).await, Admission::Admitted);
+        assert_eq!(same.admit(&basic("ann:wrong"), &turn).await, Admission::Busy);
+        assert_eq!(same.admit(&basic("bob:right"), &turn).await, Admission::Busy);
+        let other = users(4).in_place_of(&before);
+        assert_eq!(other.admit(&basic("ann:right"), &turn).await, Admission::Busy);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use super::{
     secrets::{Source, one_source},
     targets::is_near,
 };
-use crate::config::{plan::OAuth2, raw::items};
+use crate::config::{plan::OAuth2, raw::items, secret::Secret};
 
 /// `None` when a token cannot be asked for; its problems are reported. `of` is what messages call the target.
 pub(super) fn oauth2(target: &items::Target, of: &str, context: &Context<'_>) -> Option<OAuth2> {
@@ -49,7 +49,7 @@ pub(super) fn oauth2(target: &items::Target, of: &str, context: &Context<'_>) ->
         token_url: token_url?,
         scopes: scopes.map(|scope| scope.value.clone()).collect(),
         endpoint_params: params
-            .map(|(name, value)| (name.clone(), value.value.0.clone()))
+            .map(|(name, value)| (name.clone(), Secret::Inline(value.value.0.clone())))
             .collect(),
     })
 }

@@ -13,6 +13,6 @@ pub struct OAuth2 {
     /// http or https, with a host, without credentials.
     pub token_url: Url,
     pub scopes: Vec<String>,
-    /// What else stands in the request for a token.
-    pub endpoint_params: BTreeMap<String, String>,
+    /// What else stands in the request for a token. It may be a secret.
+    pub endpoint_params: BTreeMap<String, Secret>,
 }

@@ -57,6 +57,7 @@ impl Target {
         let login = reach.proxy.iter().filter_map(|proxy| proxy.login.as_ref());
         authorization
             .chain(oauth2.iter().map(|oauth2| &oauth2.client_secret))
+            .chain(oauth2.iter().flat_map(|oauth2| oauth2.endpoint_params.values()))
             .chain(headers.iter().map(|header| &header.value))
             .chain(login.map(|login| &login.password))
     }

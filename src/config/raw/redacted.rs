@@ -14,12 +14,18 @@ const MASK: &str = "<secret>";
 
 /// The whole file.
 pub(in crate::config) fn yaml(file: &Node, report: &Report<'_>) -> String {
-    serde_yaml::to_string(&Shown { node: file, report }).unwrap_or_default()
+    serde_yaml::to_string(&Shown {
+        node: file,
+        report,
+        is_outermost: true,
+    })
+    .unwrap_or_default()
 }
 
 struct Shown<'a> {
     node: &'a Node,
     report: &'a Report<'a>,
+    is_outermost: bool,
 }
 
 impl<'a> Shown<'a> {
@@ -27,6 +33,7 @@ impl<'a> Shown<'a> {
         Self {
             node,
             report: self.report,
+            is_outermost: false,
         }
     }
 
@@ -52,7 +59,10 @@ impl Serialize for Shown<'_> {
             }
             Value::Map(entries) => {
                 let mut map = serializer.serialize_map(None)?;
-                for entry in entries.iter().filter(|entry| !entry.name.starts_with("x-")) {
+                for entry in entries
+                    .iter()
+                    .filter(|entry| !self.is_outermost || !entry.name.starts_with("x-"))
+                {
                     map.serialize_entry(self.key(entry), &self.at(&entry.value))?;
                 }
                 map.end()
