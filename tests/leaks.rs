@@ -51,7 +51,9 @@ const USERINFO: &str = "planted-userinfo-10";
 const MISPLACED: &str = "planted-misplaced-11";
 const BEFORE: &str = "planted/before+12";
 const AFTER: &str = "planted/after+13";
+const PARAMETER: &str = "planted/parameter+14";
 const ALL: &[&str] = &[
+    PARAMETER,
     FILE,
     ENV,
     INLINE,
@@ -140,7 +142,8 @@ fn planted(echo: &Listener, granting: &Listener) -> TempDir {
     };
     let oauth2 = |secret: &str, login| {
         format!(
-            "oauth2: {{ client_id: probe, client_secret_file: {secret}, token_url: 'http://{login}/token' }}"
+            "oauth2: {{ client_id: probe, client_secret_file: {secret}, token_url: 'http://{login}/token', \
+             endpoint_params: {{ resource: '{PARAMETER}' }} }}"
         )
     };
     let targets = [

@@ -164,8 +164,7 @@ impl Server {
                 talk.as_mut().graceful_shutdown();
                 talk.await
             }
-            // The door lives as long as this does.
-            _ = changes.changed() => {
+            () = outdated(&mut changes, connection) => {
                 talk.as_mut().graceful_shutdown();
                 talk.await
             }
@@ -173,6 +172,16 @@ impl Server {
         if let Err(error) = ended {
             tracing::debug!(%error, "HTTP connection ended");
         }
+    }
+}
+
+/// Until other rules hold than when the connection was made. Its first request is answered all the same: the client cannot
+/// know that it may ask anew.
+async fn outdated(changes: &mut watch::Receiver<Arc<Rules>>, connection: &Connection) {
+    // The door lives as long as the server does.
+    changes.changed().await.ok();
+    while connection.requests() == 0 {
+        sleep(NO_ROOM).await;
     }
 }
 

@@ -79,6 +79,27 @@ fn a_changed_file_holds_without_a_restart_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
+fn a_page_of_another_site_moves_nothing() {
+    let exporter = Exporter::start(QUIET, &["--web.enable-lifecycle", "--web.enable-probe"]);
+    let asked = |method: &str, path: &str, site: &str| {
+        let headers = format!("Sec-Fetch-Site: {site}\r\nContent-Length: 0\r\n");
+        process::ask(method, &exporter.address, path, &headers, "")
+            .unwrap()
+            .status
+    };
+    let burst = "/probe?target=nobody&probe=lonely";
+    for path in ["/-/pause", "/-/resume", "/-/reload"] {
+        assert_eq!(asked("POST", path, "cross-site"), 403, "{path}");
+        assert_eq!(asked("POST", path, "same-origin"), 200, "{path}");
+    }
+    assert_eq!(asked("GET", burst, "cross-site"), 403);
+    assert_eq!(asked("GET", burst, "none"), 200);
+    for path in ["/", "/metrics", "/api/v1/status"] {
+        assert_eq!(asked("GET", path, "cross-site"), 200, "{path}");
+    }
+}
+
+#[test]
 fn the_rate_limit_says_when_to_come_back() {
     let file = WebFile::new("rate_limit: { burst: 3, interval: 1h }\nexempt_paths: [/-/healthy]\n");
     let exporter = file.start(&[]);

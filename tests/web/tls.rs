@@ -73,6 +73,41 @@ fn a_certificate_rotates_without_a_restart() {
 }
 
 #[test]
+fn what_a_file_names_may_come_later_and_old_connections_end() {
+    let authority = Authority::new();
+    let server = authority.issue(&["localhost"]);
+    let file = WebFile::new("");
+    let exporter = file.start(&[]);
+    let went_by_it = || {
+        exporter
+            .metrics()
+            .count("exporter_web_config_last_reload_successful", &[])
+    };
+    assert_eq!(went_by_it(), 1);
+    let mut open = TcpStream::connect(&exporter.address).unwrap();
+    let mut ask_again = || {
+        write!(open, "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        let mut bytes = [0; 512];
+        std::io::Read::read(&mut open, &mut bytes)
+    };
+    assert!(ask_again().unwrap() > 0);
+
+    file.says(&tls_text(""));
+    eventually("it is told", || (went_by_it() == 0).then_some(()));
+    assert!(ask_again().unwrap() > 0);
+    file.serves(&server);
+    let client = TlsClient::plain(&authority);
+    eventually("it is gone by", || {
+        client.get(&exporter.address, "/-/healthy").ok()
+    });
+    let said = exporter.process.log();
+    assert_eq!(said.matches("is not read again").count(), 1, "{said}");
+    eventually("whoever came without TLS is gone", || {
+        (!matches!(ask_again(), Ok(1..))).then_some(())
+    });
+}
+
+#[test]
 fn who_does_not_speak_tls_gets_nothing() {
     let authority = Authority::new();
     let file = WebFile::tls(&authority.issue(&["localhost"]), &authority, "min_version: TLS13");
