@@ -324,12 +324,9 @@ impl Exporter {
             tracing::info!(address = %listener, tls = door.speaks_tls(), "listening");
         }
         let web_stop = CancellationToken::new();
-        let web = {
-            let (metrics, stop) = (self.metrics.clone(), web_stop.clone());
-            let pages = app.router();
-            tokio::spawn(async move { web::serve(listeners, door, pages, &metrics, stop).await })
-        };
         let (service, metrics) = (&Handle::current(), &self.metrics);
+        let serving = web::serve(listeners, door, app.router(), metrics.clone(), web_stop.clone());
+        let web = tokio::spawn(serving);
         let beat = {
             let (lag, metrics) = (self.lag.clone(), metrics.clone());
             move || watch_lag(lag.clone(), metrics.clone())

@@ -215,7 +215,7 @@ mod tests {
         let slow = tokio::spawn(async move {
             let mut byte = [0];
             while client.read_exact(&mut byte).await.is_ok() {
-                sleep(WRITE_TIME - Duration::from_secs(1)).await;
+                sleep(WRITE_TIME.mul_f64(0.9)).await;
             }
         });
         let error = server.write_all(&[0; 99]).await.unwrap_err();

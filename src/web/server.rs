@@ -46,6 +46,7 @@ struct Server {
     door: Door,
     pages: Router,
     connections: Connections,
+    metrics: Metrics,
     shutdown: CancellationToken,
 }
 
@@ -54,18 +55,23 @@ pub async fn serve(
     listeners: Vec<Listener>,
     door: Door,
     pages: Router,
-    metrics: &Metrics,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
     let server = Server {
         door,
         pages,
         connections: Connections::default(),
+        metrics,
         shutdown,
     };
     let tasks = TaskTracker::new();
     for listener in listeners {
-        let (listener, stop, metrics) = (Arc::new(listener), server.shutdown.clone(), metrics.clone());
+        let (listener, stop, metrics) = (
+            Arc::new(listener),
+            server.shutdown.clone(),
+            server.metrics.clone(),
+        );
         let (server, connections) = (server.clone(), tasks.clone());
         let accept = move || {
             server

@@ -23,31 +23,45 @@ impl Addresses {
     }
 }
 
-/// What is not globally reachable by the registry of special addresses of IANA, multicast, and the one address at which a
-/// cloud (Azure) serves its machines that looks like any other.
+/// What the Internet cannot reach by the registry of special addresses of IANA, or is not one machine: addresses and the
+/// lengths of their prefixes.
+const SPECIAL: [(Ipv4Addr, u32); 17] = [
+    (Ipv4Addr::UNSPECIFIED, 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    // Shared by carriers, where Alibaba has its metadata.
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    // What a cloud (Azure) serves its machines at; it looks like any other.
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
+    // Link-local, where most clouds have their metadata.
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    // Of protocols, where Oracle has its metadata.
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    // Documentation, as are 198.51.100 and 203.0.113.
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    // Relays of 6to4.
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    // Benchmarks.
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    // Multicast, reserved, broadcast.
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+    (Ipv4Addr::BROADCAST, 32),
+];
+
 fn is_public(address: Ipv4Addr) -> bool {
-    let special = match address.octets() {
-        // This network, private, loopback, link-local with the metadata of clouds, reserved, broadcast, multicast.
-        [0 | 10 | 127 | 224..=255, ..]
-        | [169, 254, ..]
-        | [172, 16..=31, ..]
-        | [192, 168, ..]
-        // Shared by carriers (CGNAT), where Alibaba has its metadata.
-        | [100, 64..=127, ..]
-        // Of protocols, where Oracle has its metadata; 6to4 relays.
-        | [192, 0, 0, _]
-        | [192, 88, 99, _]
-        // Benchmarks, documentation.
-        | [198, 18..=19, ..]
-        | [192, 0, 2, _]
-        | [198, 51, 100, _]
-        | [203, 0, 113, _] => true,
-        octets => octets == [168, 63, 129, 16],
+    let is_in = |(network, length): &(Ipv4Addr, u32)| {
+        let differing = network.to_bits() ^ address.to_bits();
+        differing.leading_zeros() >= *length
     };
-    !special
+    !SPECIAL.iter().any(is_in)
 }
 
-/// Global unicast (2000::/3) without what is special in it. Of addresses that stand for one of version 4 that one is judged.
+/// Global unicast (`2000::/3`) without what is special in it. Of addresses that stand for one of version 4 that one is judged.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     if let Some(mapped) = address.to_ipv4_mapped() {
         return is_public(mapped);
@@ -58,7 +72,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
             is_public(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
         }
         // Of protocols (Teredo among them), documentation, 6to4, documentation.
-        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..=0xfff, ..] => false,
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x2002, ..] | [0x3fff, 0..=0xfff, ..] => false,
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }

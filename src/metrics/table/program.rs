@@ -134,12 +134,7 @@ pub(super) static FAMILIES: &[Family] = &[
         &[],
         Since::Known,
         "Whether the web server goes by what --web.config.file says now; absent without that file.",
-        |of, rows| {
-            rows.known(
-                of.last_web_load_succeeded
-                    .map(|succeeded| f64::from(u8::from(succeeded))),
-            )
-        },
+        |of, rows| rows.known(of.last_web_load_succeeded.map(u8::from).map(f64::from)),
     ),
     exporter(
         "llm_probe_exporter_paused_timestamp_seconds",
