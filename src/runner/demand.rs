@@ -1,6 +1,6 @@
-//! A round that somebody asks for and waits for, beside those of the schedule.
+//! A round that somebody asks for and waits for, beside those of the schedule or without one.
 
-use std::{pin::pin, sync::Arc};
+use std::{future::pending, pin::pin, sync::Arc};
 
 use tokio::{
     sync::mpsc::UnboundedSender,
@@ -47,6 +47,23 @@ impl Runner {
     /// Fires the round, unless the kill switch is on. It is cut short at `deadline`, by the kill switch, and when whoever
     /// asked for it has `gone`.
     pub async fn fire_until(self, deadline: Instant, gone: CancellationToken) {
+        let over = async {
+            tokio::select! {
+                () = gone.cancelled() => {}
+                () = sleep_until(deadline) => {}
+            }
+        };
+        self.fire_now(Some(deadline), over).await;
+    }
+
+    /// Fires one burst of each step now, however long it waits for its turn and its places, unless the kill switch is
+    /// on, which also cuts it short.
+    pub async fn fire_once(self: Arc<Self>) {
+        self.fire_now(None, pending()).await;
+    }
+
+    /// Fires a round, which waits for its turn until `latest`, and is cut short when it is `over`.
+    async fn fire_now(&self, latest: Option<Instant>, over: impl Future<Output = ()>) {
         // The file may have come since it was looked for last.
         self.pause.look(&self.blocking).await;
         let mut paused = self.pause.watch();
@@ -55,7 +72,7 @@ impl Runner {
         }
         let cancel = self.abort.child_token();
         let mut round = pin!(async {
-            match self.turn(Some(deadline), &cancel).await {
+            match self.turn(latest, &cancel).await {
                 Ok(turn) => self.round(Instant::now(), turn, None, &cancel).await,
                 Err(skip) => self.skip_round(skip, 1),
             }
@@ -63,9 +80,8 @@ impl Runner {
         tokio::select! {
             biased;
             () = &mut round => return,
-            () = gone.cancelled() => {}
+            () = over => {}
             _ = paused.wait_for(Holds::is_any) => {}
-            () = sleep_until(deadline) => {}
         }
         cancel.cancel();
         round.await;
