@@ -36,6 +36,8 @@ pub struct Medians {
     pub itl: Option<Seconds>,
     /// DNS, TCP and TLS together; `None` on reused connections.
     pub connecting: Option<Seconds>,
+    /// TCP alone, which is one round trip; `None` on reused connections.
+    pub round_trip: Option<Seconds>,
     /// Output tokens for each read that carried any.
     pub tokens_per_arrival: Option<f64>,
 }
@@ -50,6 +52,9 @@ pub struct Baseline {
     ttft: Track,
     itl: Track,
     connecting: Track,
+    /// Not in what earlier versions kept.
+    #[serde(default)]
+    round_trip: Track,
     tokens_per_arrival: Track,
 }
 
@@ -78,15 +83,22 @@ impl Baseline {
             ttft: seconds(&self.ttft),
             itl: seconds(&self.itl),
             connecting: seconds(&self.connecting),
+            round_trip: seconds(&self.round_trip),
             tokens_per_arrival: self.tokens_per_arrival.value(),
         }
     }
 
     /// Whether it can be what was learned: a file may hold anything.
     fn is_sound(&self) -> bool {
-        [&self.ttft, &self.itl, &self.connecting, &self.tokens_per_arrival]
-            .into_iter()
-            .all(Track::is_sound)
+        [
+            &self.ttft,
+            &self.itl,
+            &self.connecting,
+            &self.round_trip,
+            &self.tokens_per_arrival,
+        ]
+        .into_iter()
+        .all(Track::is_sound)
     }
 
     /// Learns from a good burst, at so many seconds since the Unix epoch.
@@ -104,6 +116,7 @@ impl Baseline {
             (&mut self.ttft, burst.ttft),
             (&mut self.itl, burst.itl),
             (&mut self.connecting, burst.connecting),
+            (&mut self.round_trip, burst.round_trip),
         ] {
             track.learn(median.map(Seconds::get), step);
         }
@@ -166,6 +179,7 @@ mod tests {
             ttft: Some(Seconds::new(ttft)),
             itl: Some(Seconds::new(0.01)),
             connecting: None,
+            round_trip: None,
             tokens_per_arrival: Some(1.0),
         }
     }
@@ -237,6 +251,27 @@ mod tests {
         let late = Baselines::default();
         late.restore(&baselines.kept(), 1e9 + 1e8);
         assert_eq!(late.of("a"), Baseline::default());
+    }
+
+    /// An earlier version did not tell the round trip from connecting.
+    #[test]
+    fn what_an_earlier_version_kept_is_taken_up() {
+        let round_trip = Medians {
+            round_trip: Some(Seconds::new(0.001)),
+            ..burst(0.2)
+        };
+        let mut baseline = Baseline::default();
+        for minute in 0..12 {
+            baseline.learn(round_trip, 1e9 + 60.0 * f64::from(minute));
+        }
+        let mut kept = serde_json::to_value(BTreeMap::from([("a", &baseline)])).unwrap();
+        assert!(kept["a"].as_object_mut().unwrap().remove("round_trip").is_some());
+        let baselines = Baselines::default();
+        baselines.restore(&serde_json::from_value(kept).unwrap(), 1e9);
+        let usual = baselines.of("a").usual();
+        assert_eq!((usual.ttft, usual.round_trip), (Some(Seconds::new(0.2)), None));
+        baselines.learn("a", round_trip, 1e9);
+        assert_eq!(baselines.of("a").usual().round_trip, round_trip.round_trip);
     }
 
     #[test]

@@ -306,6 +306,7 @@ impl Shared {
             asked: ready.conversation.asked.clone(),
             warmup: self.warmup,
             intended,
+            has_its_time: self.series.step.load.rate().is_some() && !self.warmup,
             body: ready.body.clone(),
             timeouts: self.series.probe.timeouts,
             keep_text: self.keep_text,

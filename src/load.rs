@@ -194,6 +194,17 @@ pub enum Process {
 }
 
 impl Process {
+    /// From when one begins to look to the next request, as [`Self::gap`]: any time of a gap that is found the more often
+    /// the longer it is. So the mean number of requests in a time is that time times the rate.
+    fn until_first(self, random: &mut Rng) -> Option<f64> {
+        match self {
+            Self::Constant => None,
+            // It forgets for how long none came.
+            Self::Poisson => self.gap(random),
+            Self::Gamma { burstiness } => Some(random.f64() * gamma(burstiness + 1.0, random) / burstiness),
+        }
+    }
+
     /// From one request to the next, where the mean is 1; `None` where it is always that.
     fn gap(self, random: &mut Rng) -> Option<f64> {
         match self {
@@ -204,7 +215,8 @@ impl Process {
     }
 }
 
-/// When the requests of an open loop are intended to start, since the burst began: the first at once, for ever.
+/// When the requests of an open loop are intended to start, since the burst began, for ever: the first at once where
+/// gaps are always the same, else as if they had been coming all along.
 #[derive(Clone, Debug)]
 pub struct Offsets {
     rate: Rate,
@@ -217,13 +229,32 @@ pub struct Offsets {
 
 impl Offsets {
     pub fn new(rate: Rate, process: Process, random: Rng) -> Self {
-        Self {
+        let mut offsets = Self {
             rate,
             process,
             random,
             number: 0,
             next: Duration::ZERO,
+        };
+        offsets.next = process
+            .until_first(&mut offsets.random)
+            .map_or(Duration::ZERO, |gap| offsets.lasts(gap));
+        offsets
+    }
+
+    /// The same, but at least one within a burst that lasts for a time: one without a request would tell nothing.
+    #[must_use]
+    pub fn with_one_in(mut self, volume: Volume) -> Self {
+        if matches!(volume, Volume::Lasting(duration) if self.next >= duration) {
+            self.next = Duration::ZERO;
         }
+        self
+    }
+
+    /// How long a gap lasts that is given where the mean is 1. One that no duration holds is one that no burst lives to
+    /// see.
+    fn lasts(&self, gap: f64) -> Duration {
+        Duration::try_from_secs_f64(gap / self.rate.per_second()).unwrap_or(Duration::MAX)
     }
 
     pub fn mean_gap(&self) -> Duration {
@@ -248,11 +279,7 @@ impl Iterator for Offsets {
         self.next = match self.process.gap(&mut self.random) {
             // Gaps are rounded: their sum would let one request more in than there should be.
             None => self.rate.offset(self.number),
-            Some(gap) => {
-                // A gap that no duration holds is one that no burst lives to see.
-                let gap = Duration::try_from_secs_f64(gap / self.rate.per_second()).unwrap_or(Duration::MAX);
-                due.saturating_add(gap)
-            }
+            Some(gap) => due.saturating_add(self.lasts(gap)),
         };
         Some(due)
     }
@@ -347,7 +374,7 @@ mod tests {
         let offsets: Vec<_> = Offsets::new(rate, process, Rng::with_seed(seed))
             .take(count + 1)
             .collect();
-        assert_eq!(offsets[0], Duration::ZERO);
+        assert_eq!(offsets[0] == Duration::ZERO, process == Process::Constant);
         offsets
             .windows(2)
             .map(|pair| pair[1].abs_diff(pair[0]).as_secs_f64() * rate.per_second())
@@ -425,6 +452,48 @@ mod tests {
             let wrong = kolmogorov_smirnov(of(Process::Gamma { burstiness: 0.9 }), exponential);
             assert!(wrong > critical, "what is not exponential passes: {wrong}");
         }
+    }
+
+    /// Whenever one looks, as many are due as the rate says: also from the beginning on, and where they come in heaps.
+    #[test]
+    fn as_many_are_due_on_average_as_are_planned() {
+        let (rate, runs) = (Rate::new(5.0).unwrap(), 20_000);
+        for (process, variation) in [
+            (Process::Poisson, 1.0),
+            (Process::Gamma { burstiness: 0.25 }, 2.0),
+            (Process::Gamma { burstiness: 4.0 }, 0.5),
+        ] {
+            for lasts in [Duration::from_millis(400), Duration::from_secs(2)] {
+                let volume = Volume::Lasting(lasts);
+                let count = |seed| Offsets::new(rate, process, Rng::with_seed(seed)).count_in(volume);
+                let mean = (0..runs).map(count).sum::<u64>() as f64 / runs as f64;
+                let planned = rate.requests_within(lasts) as f64;
+                // Five deviations of the mean of so many, none of which varies more than so.
+                let off = 5.0 * (variation + 1.0) * planned.sqrt() / (runs as f64).sqrt();
+                assert!(
+                    (mean - planned).abs() < off,
+                    "{process:?} {lasts:?}: {mean} and not {planned}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_burst_of_a_time_has_a_request() {
+        let second = Volume::Lasting(Duration::from_secs(1));
+        let counted = |process| {
+            let count = |seed| {
+                let offsets = Offsets::new(Rate::new(1.0).unwrap(), process, Rng::with_seed(seed));
+                offsets.with_one_in(second).count_in(second)
+            };
+            (0..1000).map(count).min()
+        };
+        assert_eq!(counted(Process::Poisson), Some(1));
+        assert_eq!(counted(Process::Constant), Some(1));
+        // One that comes too late for its burst comes when it is due where the burst has no end of its own.
+        let offsets = Offsets::new(Rate::new(1.0).unwrap(), Process::Poisson, Rng::with_seed(1));
+        let first = offsets.clone().with_one_in(Volume::Requests(1)).next();
+        assert_eq!(first, offsets.clone().next());
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub struct Measurement {
     /// Last output − start.
     pub duration: Option<Seconds>,
     pub phases: Phases,
-    /// Start − intended. Waiting for the gate (see [`crate::gate`]) is not in it.
+    /// Start − intended. Waiting for the gate (see [`crate::gate`]) is in it at a rate, and in a closed loop not.
     pub send_lag: Option<Seconds>,
     /// n: tokens that were generated in the open, and where the number came from.
     pub output_tokens: Tokens,

@@ -59,6 +59,9 @@ pub struct Request {
     pub warmup: bool,
     /// When the load shape wants it to start.
     pub intended: Instant,
+    /// Whether it is to start then whatever others do, as at a rate: what it waits for the gate is lag. In a closed loop
+    /// that is our own order of things.
+    pub has_its_time: bool,
     pub body: Bytes,
     pub timeouts: Timeouts,
     /// Whether the text of a good answer is kept in the record.
@@ -129,8 +132,9 @@ impl Request {
         let asked = Instant::now();
         let turn = endpoint.gate.turn().await;
         let start = Instant::now();
-        // Waiting for the gate is our own order of things, not lag.
-        record.timeline.intended += start - asked;
+        if !self.has_its_time {
+            record.timeline.intended += start - asked;
+        }
         record.timeline.start = Some(start);
         let _under_way = UnderWay::enter(&self.in_flight);
 

@@ -129,15 +129,6 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Fires one burst of each step now, however long it waits for its turn and its places.
-    pub async fn fire_once(self: Arc<Self>) {
-        let cancel = self.abort.child_token();
-        match self.turn(None, &cancel).await {
-            Ok(turn) => self.round(Instant::now(), turn, None, &cancel).await,
-            Err(skip) => self.skip_round(skip, 1),
-        }
-    }
-
     /// Waits for the turn at the target.
     async fn turn(
         &self,

@@ -84,6 +84,7 @@ impl Judged {
             itl: measured.itl,
             intervals: measured.intervals,
             connecting: connecting.reduce(|sum, phase| sum + phase),
+            round_trip: connect,
             tokens: measured.output_tokens.0,
             // Each gap is between two of them.
             arrivals: line.first.map_or(0, |_| line.gaps.len() as u64 + 1),

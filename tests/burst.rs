@@ -357,8 +357,7 @@ mod open_loop {
         intended.sort_unstable();
         for pair in intended.windows(2) {
             let gap = pair[1].1 - pair[0].1;
-            // Waiting for the gate is taken out of the intended start.
-            assert!(gap.abs_diff(ms(25)) < LOOSE, "{gap:?}");
+            assert_eq!(gap, ms(25));
         }
     }
 
@@ -409,6 +408,28 @@ mod open_loop {
             all[3].measured.ttft.unwrap() < lags[3],
             "waiting is no part of a latency"
         );
+    }
+
+    /// Who is held up by others on the way out starts late, as with any other delay.
+    #[tokio::test]
+    async fn the_wait_for_the_gate_is_send_lag_where_requests_have_their_times() {
+        let at_a_rate = open_step(1000.0, Process::Constant, Volume::Requests(4));
+        for (step, is_lag) in [(at_a_rate, true), (step(4, Volume::Requests(4)), false)] {
+            let server = Server::playing(Script::answer(1, ms(5)));
+            let gate = Gate::default();
+            let turn = gate.turn().await;
+            let burst = burst_behind(probe(target(server.address)), step, gate);
+            let holding = async {
+                sleep(ms(800)).await;
+                turn.pass();
+            };
+            let ((all, summary), ()) = tokio::join!(fire(burst), holding);
+            assert_eq!(summary.successes, 4);
+            for judged in &all {
+                let lag = judged.measured.send_lag.unwrap();
+                assert_eq!(lag > ms(700).into(), is_lag, "{lag:?}");
+            }
+        }
     }
 
     #[tokio::test]
@@ -476,6 +497,40 @@ mod open_loop {
         assert!(all.len() <= 10, "{}", all.len());
         assert_eq!(summary.unsent.values().sum::<u64>() + all.len() as u64, 600);
         assert!(summary.unsent[&Skip::Paused] > 250, "{:?}", summary.unsent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_come_as_their_process_says() {
+        let (rate, count) = (50.0, 1500);
+        for (seed, process, variation) in [
+            (1, Process::Constant, 0.0),
+            (2, Process::Poisson, 1.0),
+            (3, Process::Gamma { burstiness: 0.25 }, 2.0),
+            (4, Process::Gamma { burstiness: 4.0 }, 0.5),
+        ] {
+            fastrand::seed(seed);
+            let step = open_step(rate, process, Volume::Requests(count));
+            let burst = burst(probe(target(support::server::closed_port())), step);
+            let (all, summary) = collect(burst).await;
+            assert!(summary.unsent.is_empty(), "{process:?}: {:?}", summary.unsent);
+            let mut intended: Vec<_> = all.iter().map(|judged| judged.record.timeline.intended).collect();
+            intended.sort_unstable();
+            let gaps = intended
+                .windows(2)
+                .map(|pair| rate * (pair[1] - pair[0]).as_secs_f64());
+            let gaps: Vec<_> = gaps.collect();
+            assert_eq!(gaps.len() + 1, count as usize);
+            let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+            let squares = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>();
+            let measured = (squares / gaps.len() as f64).sqrt() / mean;
+            // Four deviations of the mean of so many.
+            let off = 4.0 * variation / f64::from(count).sqrt() + 1e-6;
+            assert!((mean - 1.0).abs() < off, "{process:?}: mean {mean}");
+            assert!(
+                (measured - variation).abs() < 0.15 * variation + 1e-6,
+                "{process:?}: variation {measured} and not {variation}"
+            );
+        }
     }
 
     /// Each keeps its place until it gives up, and a hundred come due meanwhile.

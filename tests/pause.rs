@@ -7,10 +7,15 @@ mod process;
 #[path = "support/simulator.rs"]
 mod simulator;
 
-use std::{fs, net::SocketAddr};
+use std::{
+    fs,
+    io::{self, Read},
+    net::{SocketAddr, TcpListener},
+    process::Stdio,
+};
 
 use llm_probe_exporter::sim::{Settings, journal::End};
-use process::{Exporter, eventually, run};
+use process::{Exporter, Process, eventually, program, run};
 use simulator::Simulator;
 
 /// A server that takes a minute for an answer, and a probe that asks for twenty, two at once.
@@ -130,6 +135,47 @@ fn nothing_is_sent_until_both_hands_let_go_of_the_switch() {
     });
     assert_eq!(log.matches("message=resumed").count(), 1, "{log}");
     assert!(!log.contains("burst skipped\" reason=paused"), "{log}");
+}
+
+/// It does not begin, and what runs is cut.
+#[test]
+fn once_obeys_the_file() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (probes, file) = (folder.path().join("probes.yaml"), folder.path().join("pause"));
+    let probe = "  - { name: waits, every: 1h }\n";
+    fs::write(&probes, config(silent.local_addr().unwrap(), probe)).unwrap();
+    fs::write(&file, "").unwrap();
+    let [probes, pause] = [("config", probes), ("pause", file.clone())]
+        .map(|(what, path)| format!("--{what}.file={}", path.display()));
+    let args = ["once", &probes, &pause, "--output=json"];
+    let output = run(&args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let refused = format!("nothing is sent: the file {} exists; remove it", file.display());
+    assert!(said.contains(&refused), "{said}");
+    silent.set_nonblocking(true).unwrap();
+    assert_eq!(silent.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+
+    silent.set_nonblocking(false).unwrap();
+    fs::remove_file(&file).unwrap();
+    let mut once = Process::spawn(program().args(args).stdout(Stdio::piped()));
+    let (mut accepted, _) = silent.accept().unwrap();
+    let mut method = [0; 4];
+    accepted.read_exact(&mut method).unwrap();
+    assert_eq!(&method, b"POST");
+    fs::write(&file, "").unwrap();
+    let mut json = String::new();
+    once.child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut json)
+        .unwrap();
+    assert_eq!(once.wait().code(), Some(1), "{}", once.log());
+    let reports: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(reports[0]["invalid"]["cancelled"], 1, "{json}");
+    assert!(once.log().contains("paused: nothing is sent"), "{}", once.log());
 }
 
 #[test]

@@ -136,6 +136,7 @@ pub fn state(bytes: &[u8]) {
         ttft: seconds(0.2),
         itl: seconds(0.01),
         connecting: seconds(0.001),
+        round_trip: seconds(0.001),
         tokens_per_arrival: Some(1.0),
     };
     let baselines = Baselines::default();
@@ -145,7 +146,8 @@ pub fn state(bytes: &[u8]) {
             baselines.learn(name, burst, NOW + 3600.0 * f64::from(hour));
         }
         let usual = baselines.of(name).usual();
-        let values = [usual.ttft, usual.itl, usual.connecting].map(|value| value.map(Seconds::get));
+        let values =
+            [usual.ttft, usual.itl, usual.connecting, usual.round_trip].map(|value| value.map(Seconds::get));
         for value in values.into_iter().chain([usual.tokens_per_arrival]).flatten() {
             assert!(value.is_finite() && value > 0.0, "{usual:?}");
         }

@@ -56,6 +56,7 @@ impl Burst {
             },
             warmup: true,
             intended: begun,
+            has_its_time: false,
             body: calibrating_body(probe, &self.series.target, words, fastrand::u64(..)),
             timeouts: Timeouts {
                 connect: connect.min(left),

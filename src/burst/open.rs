@@ -48,7 +48,7 @@ impl Burst {
         let step = &self.series.step;
         match (step.load, step.arrival) {
             (Load::Rate(rate), Arrival::Rate(process)) => {
-                Some(Offsets::new(rate, process, fastrand::Rng::new()))
+                Some(Offsets::new(rate, process, fastrand::Rng::new()).with_one_in(step.volume))
             }
             _ => None,
         }

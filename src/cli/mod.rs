@@ -7,6 +7,7 @@ mod descriptors;
 mod handout;
 mod listen;
 mod once;
+mod pausing;
 mod probing;
 mod reload;
 mod replay;

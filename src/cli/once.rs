@@ -17,7 +17,9 @@ use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 
 use self::told::Told;
 use super::{
-    CliError, ConfigArgs, print,
+    CliError, ConfigArgs,
+    pausing::PauseArgs,
+    print,
     replay::replayed,
     serve::{shutdown_signal, watch_lag},
     warn_of,
@@ -61,12 +63,17 @@ Examples:
   # One request of it, as a test case
   sed -n '1p;7p' odd.jsonl > case.jsonl
 
+Budgets begin with nothing used, whatever a running exporter has used of them, and what is used is kept nowhere.
+
 Exit codes:
   0 every objective met   3 goodput below an objective; of a search: even at the lowest load
   1 failed at run time    2 bad usage or configuration")]
 pub(super) struct OnceArgs {
     #[command(flatten)]
     config: ConfigArgs,
+
+    #[command(flatten)]
+    pause: PauseArgs,
 
     /// The probes to run; all without a name. One with `cache: pair` stands for both that it makes.
     #[arg(value_name = "PROBE")]
@@ -169,7 +176,14 @@ impl OnceArgs {
     /// Runs the probes.
     fn measured(&self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
         let plan = self.plan(runtimes)?;
-        let (mut shared, told) = Shared::new(&plan, runtimes.service.handle());
+        let blocking = runtimes.service.handle();
+        let pause = self.pause.switch();
+        runtimes.service.block_on(pause.look(blocking));
+        if pause.is_on() {
+            return Err(anyhow!("nothing is sent: {}; remove it", pause.holds()).into());
+        }
+        let (mut shared, told) = Shared::new(&plan, blocking);
+        shared.pause = pause.clone();
         shared.recording = self.record.as_ref().map(|_| Room::default());
         let (lag, metrics) = (shared.lag.clone(), shared.metrics.clone());
         let supervisor = Supervisor::new(&plan, shared)?;
@@ -180,6 +194,7 @@ impl OnceArgs {
         let recorder = self.record.as_deref().map(create).transpose();
         let recorder = recorder.map_err(CliError::usage)?;
         let beating = runtimes.measure.spawn(watch_lag(lag, metrics));
+        let looking = runtimes.service.spawn(pause.keep_looking(blocking.clone()));
         let progress = progress(&plan);
         let output = self.output;
         let (reports, left_out, recorder) = runtimes.service.block_on(async {
@@ -198,6 +213,7 @@ impl OnceArgs {
             reporting.await.map_err(anyhow::Error::from)?
         })?;
         beating.abort();
+        looking.abort();
         self.print_json(&reports)?;
         // The report comes first: a full disk costs the recording alone.
         if let Some(recorder) = recorder {

@@ -20,8 +20,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CliError, ConfigArgs, LimitArgs, descriptors, probing::ProbeArgs, reload::Source, shard::ShardArgs,
-    warn_of, web::WebArgs,
+    CliError, ConfigArgs, LimitArgs, descriptors, pausing::PauseArgs, probing::ProbeArgs, reload::Source,
+    shard::ShardArgs, warn_of, web::WebArgs,
 };
 use crate::{
     baseline::Baselines,
@@ -90,9 +90,8 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     probing: ProbeArgs,
 
-    /// The kill switch: while this file exists, nothing is sent.
-    #[arg(long = "pause.file", value_name = "PATH", env = "LLM_PROBE_PAUSE_FILE")]
-    pause_file: Option<PathBuf>,
+    #[command(flatten)]
+    pause: PauseArgs,
 
     /// Which replica this is, from 0: of several exporters with the same configuration, replica I of N fires the
     /// bursts n with n mod N = I. The load stays the same; when one dies, the others' samples remain.
@@ -159,8 +158,7 @@ impl ServeArgs {
         fits(&plan, replica)?;
         descriptors::suffice(&plan)?;
         let (reloader, orders) = Reloader::new();
-        let pause = PauseSwitch::with_file(self.pause_file.clone());
-        let mut exporter = Exporter::new(&plan, runtimes, replica, pause, logs)?;
+        let mut exporter = Exporter::new(&plan, runtimes, replica, self.pause.switch(), logs)?;
         exporter.probing = self.probing.offset()?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
         exporter.metrics.sharded(shard);

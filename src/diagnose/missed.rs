@@ -5,7 +5,7 @@
 //! before its first token where it missed a limit of that, what came after where it missed one of the tokens, both
 //! where it missed the limit of the whole request. Where at least half of them failed, errors are the cause.
 
-use super::{Cause, Fate, Lowest, Observed, Sample, longer, reference};
+use super::{Cause, Fate, Lowest, Observed, Sample, longer, on_the_way, reference};
 use crate::{
     baseline::Medians,
     slo::{Objective, Verdict, Verdicts},
@@ -43,7 +43,7 @@ impl Miss {
     fn lost(&self, usual: &Medians) -> [(Cause, f64); 3] {
         let Self { sample, late, slow } = self;
         let first = longer(sample.ttft, usual.ttft);
-        let network = (2.0 * longer(sample.connecting, usual.connecting)).min(first);
+        let network = on_the_way(first, sample.connecting, sample.round_trip, usual);
         let decode = longer(sample.itl, usual.itl) * sample.intervals as f64;
         [
             (Cause::Queue, *late, first - network),
@@ -117,6 +117,7 @@ mod tests {
             itl: measured.itl,
             intervals: 50,
             connecting: Some(Seconds::new(0.001)),
+            round_trip: Some(Seconds::new(0.001)),
             tokens: 51,
             arrivals: 51,
             replica: None,
@@ -168,6 +169,9 @@ mod tests {
     fn a_late_connection_is_no_queue() {
         let (mut sample, verdicts) = request(0.9, 0.02, Outcome::Ok);
         sample.connecting = Some(Seconds::new(0.4));
-        assert_eq!(cause(vec![(sample, verdicts)]), Some(Cause::Network));
+        assert_eq!(cause(vec![(sample.clone(), verdicts)]), Some(Cause::Network));
+        // A name that resolved late by 0.25 s is no longer way: of 0.7 s the rest is another's.
+        sample.connecting = Some(Seconds::new(0.251));
+        assert_eq!(cause(vec![(sample, verdicts)]), Some(Cause::Queue));
     }
 }

@@ -6,8 +6,8 @@
 //! unless replicas are unequal. Times are medians. A time is inflated when it is half as long again as the reference's, and so much longer that it
 //! cost a request at least 10 ms. Where something is inflated, the seconds that a request lost are split:
 //!
-//! - network: twice what connecting (DNS, TCP, TLS) took longer, as the request makes the same way, but no more than
-//!   the time to first token took longer;
+//! - network: what connecting (DNS, TCP, TLS) took longer, and once more what TCP did, as the request makes that round
+//!   trip, too; but no more than the time to first token took longer;
 //! - queue: the rest of what the time to first token took longer;
 //! - decode: what the inter-token latency rose by, times the tokens of an answer.
 //!
@@ -257,6 +257,18 @@ fn longer(this: Option<Seconds>, that: Option<Seconds>) -> f64 {
     this.zip(that).map_or(0.0, |(this, that)| (this - that).get())
 }
 
+/// What of the seconds by which the first token is late was lost on the way: in connecting, and in the round trip of
+/// the request, which is that of TCP. A name is resolved but once.
+fn on_the_way(
+    late: f64,
+    connecting: Option<Seconds>,
+    round_trip: Option<Seconds>,
+    reference: &Medians,
+) -> f64 {
+    let way = longer(connecting, reference.connecting) + longer(round_trip, reference.round_trip);
+    way.min(late)
+}
+
 /// The cause and how sure it is.
 fn cause(
     burst: &Observed,
@@ -291,7 +303,12 @@ fn cause(
             ..Found::new(Cause::Network, 1.0)
         };
     }
-    let network = (2.0 * longer(burst.medians.connecting, reference.connecting)).min(first);
+    let Medians {
+        connecting,
+        round_trip,
+        ..
+    } = burst.medians;
+    let network = on_the_way(first, connecting, round_trip, reference);
     let lost = [
         (Cause::Queue, late, first - network),
         (Cause::Network, late, network),
@@ -321,6 +338,7 @@ mod tests {
             ttft: Some(Seconds::new(ttft)),
             itl: Some(Seconds::new(itl)),
             connecting: Some(Seconds::new(0.002)),
+            round_trip: Some(Seconds::new(0.002)),
             tokens_per_arrival: Some(1.0),
         }
     }
@@ -374,11 +392,33 @@ mod tests {
             (
                 Medians {
                     connecting: Some(Seconds::new(0.102)),
+                    round_trip: Some(Seconds::new(0.102)),
                     ..medians(0.42, 0.01)
                 },
                 Cause::Network,
                 0.2 / 0.22,
                 "the way to the server takes longer",
+            ),
+            // TCP and TLS, a round trip each, and the one of the request.
+            (
+                Medians {
+                    connecting: Some(Seconds::new(0.202)),
+                    round_trip: Some(Seconds::new(0.102)),
+                    ..medians(0.53, 0.01)
+                },
+                Cause::Network,
+                0.3 / 0.33,
+                "the way to the server takes longer",
+            ),
+            // A name server that is slow by 2 s, and a queue of 2.5 s.
+            (
+                Medians {
+                    connecting: Some(Seconds::new(2.002)),
+                    ..medians(4.7, 0.01)
+                },
+                Cause::Queue,
+                2.5 / 4.5,
+                "requests wait in the queue",
             ),
             (
                 Medians {
@@ -422,6 +462,7 @@ mod tests {
         };
         let burst = Medians {
             connecting: Some(Seconds::new(0.302)),
+            round_trip: Some(Seconds::new(0.302)),
             ..clumps(medians(0.8, 0.01))
         };
         let usual = learned_from(clumps(medians(0.2, 0.01)));
@@ -527,11 +568,12 @@ mod tests {
 
     fn any_medians() -> impl Strategy<Value = Medians> {
         let seconds = || prop::option::of(prop_oneof![Just(0.0), 1e-6..100.0]);
-        (seconds(), seconds(), seconds(), seconds()).prop_map(
-            |(ttft, itl, connecting, tokens_per_arrival)| Medians {
+        (seconds(), seconds(), seconds(), seconds(), seconds()).prop_map(
+            |(ttft, itl, connecting, round_trip, tokens_per_arrival)| Medians {
                 ttft: ttft.map(Seconds::new),
                 itl: itl.map(Seconds::new),
                 connecting: connecting.map(Seconds::new),
+                round_trip: round_trip.map(Seconds::new),
                 tokens_per_arrival,
             },
         )

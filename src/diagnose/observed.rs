@@ -29,6 +29,8 @@ pub struct Sample {
     pub intervals: u64,
     /// DNS, TCP and TLS together; `None` on a reused connection.
     pub connecting: Option<Seconds>,
+    /// TCP alone; `None` on a reused connection.
+    pub round_trip: Option<Seconds>,
     pub tokens: u64,
     /// Reads that carried output.
     pub arrivals: u64,
@@ -60,6 +62,7 @@ pub struct Evidence {
     itl: Vec<f64>,
     intervals: Vec<f64>,
     connecting: Vec<f64>,
+    round_trip: Vec<f64>,
     tokens_per_arrival: Vec<f64>,
     replicas: Replicas,
 }
@@ -79,6 +82,7 @@ impl Evidence {
         });
         self.ttft.extend(sample.ttft.map(Seconds::get));
         self.connecting.extend(sample.connecting.map(Seconds::get));
+        self.round_trip.extend(sample.round_trip.map(Seconds::get));
         match sample.fate {
             Fate::Failed => self.failed += 1,
             Fate::WaitedInVain => {}
@@ -112,6 +116,7 @@ impl Evidence {
                 ttft: seconds(self.ttft),
                 itl: seconds(self.itl),
                 connecting: seconds(self.connecting),
+                round_trip: seconds(self.round_trip),
                 tokens_per_arrival: median(self.tokens_per_arrival),
             },
             intervals: median(self.intervals).unwrap_or_default(),

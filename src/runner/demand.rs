@@ -1,6 +1,6 @@
-//! A round that somebody asks for and waits for, beside those of the schedule.
+//! A round that somebody asks for and waits for, beside those of the schedule or without one.
 
-use std::{pin::pin, sync::Arc};
+use std::{future::pending, pin::pin, sync::Arc};
 
 use tokio::{
     sync::mpsc::UnboundedSender,
@@ -48,6 +48,23 @@ impl Runner {
     /// Fires the round, unless the kill switch is on. It is cut short at `deadline`, by the kill switch, and when whoever
     /// asked for it has `gone`.
     pub async fn fire_until(self, deadline: Instant, gone: CancellationToken) {
+        let over = async {
+            tokio::select! {
+                () = gone.cancelled() => {}
+                () = sleep_until(deadline) => {}
+            }
+        };
+        self.fire_now(Some(deadline), over).await;
+    }
+
+    /// Fires one burst of each step now, however long it waits for its turn and its places, unless the kill switch is
+    /// on, which also cuts it short.
+    pub async fn fire_once(self: Arc<Self>) {
+        self.fire_now(None, pending()).await;
+    }
+
+    /// Fires a round, which waits for its turn until `latest`, and is cut short when it is `over`.
+    async fn fire_now(&self, latest: Option<Instant>, over: impl Future<Output = ()>) {
         // The file may have come since it was looked for last.
         self.pause.look(&self.blocking).await;
         let mut paused = self.pause.watch();
@@ -56,12 +73,13 @@ impl Runner {
         }
         let cancel = self.abort.child_token();
         let mut round = pin!(async {
-            // One at a time: those of the schedule that wait meanwhile come before the next.
-            let until = Some(deadline);
-            let queue = self.wait(&self.queue, 1, until, Skip::TargetBusy, &cancel);
-            let turn = match queue.await {
-                Ok(queued) => self.turn(until, &cancel).await.map(|turn| (queued, turn)),
-                Err(skip) => Err(skip),
+            let turn = match latest {
+                None => self.turn(None, &cancel).await.map(|turn| (None, turn)),
+                // One at a time: those of the schedule that wait meanwhile come before the next.
+                Some(_) => match self.wait(&self.queue, 1, latest, Skip::TargetBusy, &cancel).await {
+                    Ok(queued) => self.turn(latest, &cancel).await.map(|turn| (Some(queued), turn)),
+                    Err(skip) => Err(skip),
+                },
             };
             match turn {
                 Ok((_queued, turn)) => self.round(Instant::now(), turn, None, &cancel).await,
@@ -71,9 +89,8 @@ impl Runner {
         tokio::select! {
             biased;
             () = &mut round => return,
-            () = gone.cancelled() => {}
+            () = over => {}
             _ = paused.wait_for(Holds::is_any) => {}
-            () = sleep_until(deadline) => {}
         }
         cancel.cancel();
         round.await;

@@ -137,6 +137,7 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
         asked: Asked::default(),
         warmup: false,
         intended: Instant::now(),
+        has_its_time: false,
         body: endpoint
             .dialect
             .body(target, &question, Tokens(64), &Generation::default()),

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Generation, Series};
 use crate::{
+    load::{Arrival, Process},
     prompt::{Length, Prompt, Source},
     rhythm::fnv1a,
 };
@@ -85,6 +86,18 @@ impl Series {
         let min_tokens = min_tokens.map(|tokens| tokens.0);
         let generation = json!([probe.max_tokens.0, min_tokens, ignore_eos, thinking.as_str()]);
         add(&generation.to_string());
+        // Only what is no default, so that names which were given before last.
+        match self.step.arrival {
+            Arrival::Together | Arrival::Rate(Process::Poisson) => {}
+            Arrival::Ramp { over } => add(&json!({ "ramp": over.as_secs_f64() }).to_string()),
+            Arrival::Rate(Process::Constant) => add("constant"),
+            Arrival::Rate(Process::Gamma { burstiness }) => {
+                add(&json!({ "gamma": burstiness }).to_string());
+            }
+        }
+        if probe.warmup > 0 {
+            add(&json!({ "warmup": probe.warmup }).to_string());
+        }
         fnv1a(said.into_iter())
     }
 }
@@ -136,6 +149,33 @@ probes: [{ name: one, prompt: { tokens: 128 }, max_tokens: 64 }]
             ("model: granite4", "model: granite4, connection: reuse"),
             ("model: granite4", "model: granite4, http: '2'"),
             ("model: granite4", "model: granite4, body: { seed: 1 }"),
+            ("max_tokens: 64", "max_tokens: 64, warmup: 1"),
+            ("max_tokens: 64", "max_tokens: 64, warmup: 2"),
+            ("max_tokens: 64", "max_tokens: 64, concurrency: 4"),
+            (
+                "max_tokens: 64",
+                "max_tokens: 64, concurrency: 4, arrival: { kind: ramp, over: 1s }",
+            ),
+            (
+                "max_tokens: 64",
+                "max_tokens: 64, concurrency: 4, arrival: { kind: ramp, over: 2s }",
+            ),
+            (
+                "max_tokens: 64",
+                "max_tokens: 64, requests: 9, arrival: { kind: rate, per_second: 5 }",
+            ),
+            (
+                "max_tokens: 64",
+                "max_tokens: 64, requests: 9, arrival: { kind: rate, per_second: 5, process: constant }",
+            ),
+            (
+                "max_tokens: 64",
+                "max_tokens: 64, requests: 9, arrival: { kind: rate, per_second: 5, process: gamma, burstiness: 0.5 }",
+            ),
+            (
+                "max_tokens: 64",
+                "max_tokens: 64, requests: 9, arrival: { kind: rate, per_second: 5, process: gamma, burstiness: 2 }",
+            ),
         ];
         let names: BTreeSet<_> = all
             .iter()

@@ -183,7 +183,7 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     lag(
         "llm_probe_send_lag_seconds",
-        "From when a request was to start to when it did.",
+        "From when a request was to start to when it did; waiting for others on the way out is in it at a rate, and in a closed loop not.",
         |of, rows| rows.one(&of.send),
     ),
 ];
