@@ -1,6 +1,7 @@
 //! Of targets and of this program.
 
 use crate::{
+    clock::process_began,
     metrics::{
         families::{Family, Kind, Scope, Since, exporter, process},
         latency,
@@ -189,10 +190,13 @@ pub(super) static FAMILIES: &[Family] = &[
         Kind::Gauge,
         "Resident memory size in bytes.",
     ),
-    process(
+    exporter(
         "process_start_time_seconds",
         Kind::Gauge,
+        &[],
+        Since::Load,
         "Start time of the process since unix epoch in seconds.",
+        |_, rows| rows.one(process_began()),
     ),
     process(
         "process_threads",
