@@ -275,7 +275,13 @@ fn there_is_a_manual_page_for_each_command() {
         page.contains(".TH llm-probe-exporter 1  \"llm-probe-exporter"),
         "{page}"
     );
-    for word in ["shard.index", "completions", "Exit codes"] {
+    for word in [
+        "shard.index",
+        "completions",
+        "Exit codes",
+        "NOTIFY_SOCKET",
+        "LLM_PROBE_CONFIG_FILE",
+    ] {
         assert!(page.contains(&word.replace('-', "\\-")), "{word}: {page}");
     }
     let folder = tempfile::tempdir().unwrap();
