@@ -11,7 +11,7 @@ use std::{
 /// Names beyond this many are not of a plan that is in force: lists of targets have named ever new ones.
 const MOST: usize = 10_000;
 
-/// What was learned under each name: of the last [`MOST`] under which anything was. Clones are the same.
+/// What was learned under each name, of the 10,000 under which anything was learned last. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Lasting<T> {
     all: Arc<Mutex<Learned<T>>>,
