@@ -3,82 +3,108 @@
 //!
 //! What is wrong with a list changes nothing: the targets stay those of the last good one.
 
+mod known;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use tokio::{runtime::Handle, task::JoinHandle, time::sleep};
+use tokio::{
+    runtime::Handle,
+    task::{JoinHandle, spawn_blocking},
+    time::sleep,
+};
 
+pub use self::known::{Got, Known, Settled, Wrong};
 use crate::{
     client::Lister,
     config::{
         self, listing,
-        plan::{HttpList, ListSource, Listing, Lists, Plan},
+        plan::{HttpList, ListSource, Listing, Plan, Said},
     },
     metrics::Metrics,
     reload::{Answer, Reloader},
-    rhythm::fnv1a,
+    restart,
     units::Name,
 };
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What lists say that are asked for over HTTP. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Known(Arc<Mutex<Lists>>);
+/// All files of a list together are kept in memory.
+const MAX_BYTES: usize = 8 << 20;
 
-impl Known {
-    /// What they say now.
-    pub fn lists(&self) -> Lists {
-        self.lock().clone()
-    }
+/// What the lists of a plan say that are in files. It blocks.
+pub fn read_files(plan: &Plan) -> Vec<Got> {
+    let of = |listing: &Listing| match &listing.source {
+        ListSource::Files(patterns) => Some(of_files(&listing.name, patterns)),
+        ListSource::Http(_) => None,
+    };
+    plan.listings().iter().filter_map(of).collect()
+}
 
-    /// Asks for all of a plan's, once and at the same time. One that cannot be had, or is none, is left out, and `failed`
-    /// is told.
-    pub async fn ask(&self, plan: &Plan, blocking: &Handle, failed: impl Fn(&Name, &str)) {
-        let asked = plan.listings().iter().filter_map(|listing| {
-            let ListSource::Http(list) = &listing.source else {
-                return None;
-            };
-            let (list, user_agent) = (list.clone(), plan.global().user_agent.clone());
-            let blocking = blocking.clone();
-            let url = list.url.clone();
-            let got = tokio::spawn(async move {
-                let lister = Lister::new(&list, &user_agent, &blocking).map_err(|error| error.to_string())?;
-                good(lister.get().await?)
-            });
-            Some((&listing.name, url, got))
+/// Asks for all lists of a plan that are asked for over HTTP, once and at the same time.
+pub async fn ask(plan: &Plan, blocking: &Handle) -> Vec<Got> {
+    let asked = plan.listings().iter().filter_map(|listing| {
+        let ListSource::Http(list) = &listing.source else {
+            return None;
+        };
+        let (list, user_agent) = (list.clone(), plan.global().user_agent.clone());
+        let blocking = blocking.clone();
+        let got = tokio::spawn(async move {
+            let lister = Lister::new(&list, &user_agent, &blocking).map_err(|error| error.to_string())?;
+            answer(lister.get().await?)
         });
-        let asked: Vec<_> = asked.collect();
-        for (name, url, got) in asked {
-            match got.await.unwrap_or_else(|error| Err(error.to_string())) {
-                Ok(text) => {
-                    self.lock().put(&url, Some(text));
-                }
-                Err(error) => failed(name, &error),
-            }
-        }
+        Some((listing, got))
+    });
+    let asked: Vec<_> = asked.collect();
+    let mut all = Vec::new();
+    for (listing, got) in asked {
+        all.push(Got {
+            name: listing.name.clone(),
+            source: listing.source.clone(),
+            said: got.await.unwrap_or_else(|error| Err(error.to_string())),
+        });
     }
-
-    /// Forgets them; whether there were any.
-    pub fn forget(&self) -> bool {
-        !std::mem::take(&mut *self.lock()).is_empty()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Lists> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    all
 }
 
 /// The text, if it is a list.
-fn good(text: String) -> Result<String, String> {
-    match config::check_list(&text) {
-        Ok(()) => Ok(text),
+fn answer(text: String) -> Result<Said, String> {
+    match config::check_list(&text, "the answer") {
+        Ok(()) => Ok(Said::Answer(text)),
         Err(error) => Err(error.to_string()),
     }
+}
+
+fn of_files(name: &Name, patterns: &[PathBuf]) -> Got {
+    Got {
+        name: name.clone(),
+        source: ListSource::Files(patterns.to_vec()),
+        said: texts(patterns),
+    }
+}
+
+fn texts(patterns: &[impl AsRef<Path>]) -> Result<Said, String> {
+    let mut files = Vec::new();
+    let mut bytes = 0;
+    for pattern in patterns.iter().map(AsRef::as_ref) {
+        for (file, text) in listing::texts(pattern, &pattern.display().to_string())? {
+            config::check_list(&text, &file.display().to_string()).map_err(|error| error.to_string())?;
+            bytes += text.len();
+            if bytes > MAX_BYTES {
+                return Err(format!(
+                    "its files hold more than 8 MiB, {} among them; make several lists of it",
+                    file.display()
+                ));
+            }
+            files.push((file, text));
+        }
+    }
+    Ok(Said::Files(files))
 }
 
 /// Looks at the lists of the plan that is in force.
@@ -120,9 +146,12 @@ impl Discovery {
         &self.known
     }
 
-    /// This plan is in force: its lists are looked at from now on, and no others.
-    pub fn follow(&mut self, plan: &Plan) {
+    /// This plan is in force: its lists are looked at from now on, and no others. What is wrong with some is told.
+    pub fn follow(&mut self, Settled { plan, wrong }: &Settled) {
         self.metrics.listed(plan.listings());
+        for Wrong { list, what } in wrong {
+            failed(&self.metrics, list, what);
+        }
         let user_agent = &plan.global().user_agent;
         let mut before = std::mem::take(&mut self.looking);
         for listing in plan.listings() {
@@ -146,99 +175,115 @@ impl Discovery {
     fn look(&self, listing: &Listing, user_agent: &str) -> JoinHandle<()> {
         let watch = Watch {
             name: listing.name.clone(),
+            known: self.known.clone(),
             reloader: self.reloader.clone(),
             metrics: self.metrics.clone(),
+            user_agent: user_agent.to_owned(),
+            blocking: self.runtime.clone(),
         };
-        match &listing.source {
-            ListSource::Files(patterns) => self.runtime.spawn(watch.files(patterns.clone())),
+        let (runtime, metrics) = (&self.runtime, &self.metrics);
+        match listing.source.clone() {
+            ListSource::Files(patterns) => {
+                let look = move || watch.clone().files(patterns.clone());
+                restart::spawn(runtime, "list in files", metrics, look)
+            }
             ListSource::Http(list) => {
-                let (known, list, user_agent) = (self.known.clone(), list.clone(), user_agent.to_owned());
-                let blocking = self.runtime.clone();
-                self.runtime.spawn(async move {
-                    match Lister::new(&list, &user_agent, &blocking) {
-                        Ok(lister) => watch.http(&list, &lister, &known).await,
-                        Err(error) => watch.failed(&error.to_string()),
-                    }
-                })
+                let look = move || watch.clone().http(list.clone());
+                restart::spawn(runtime, "list over HTTP", metrics, look)
             }
         }
     }
 }
 
 /// Looks at one list.
+#[derive(Clone, Debug)]
 struct Watch {
     name: Name,
+    known: Known,
     reloader: Reloader,
     metrics: Metrics,
+    user_agent: String,
+    blocking: Handle,
 }
 
 impl Watch {
     async fn files(self, patterns: Vec<PathBuf>) {
-        let mut before = seen(&patterns).await;
+        // What was asked to be taken up last: with a configuration that is wrong it is not even tried.
+        let mut asked = None;
         loop {
             sleep(LOOK).await;
-            let now = seen(&patterns).await;
-            if now != before {
-                before = now;
-                if let Answer::Rejected(_) = self.reload().await {
-                    // What is wrong is in the log.
-                    self.metrics.list_failed(&self.name);
-                }
+            let (name, patterns) = (self.name.clone(), patterns.clone());
+            let Ok(now) = spawn_blocking(move || of_files(&name, &patterns)).await else {
+                continue;
+            };
+            if !self.known.has_tried(&now) && asked != Some(now.hash()) && self.reload().await {
+                asked = Some(now.hash());
             }
         }
     }
 
-    async fn http(self, list: &HttpList, lister: &Lister, known: &Known) {
+    async fn http(self, mut list: HttpList) {
+        let source = ListSource::Http(list.clone());
         // A list that is new in the configuration was not asked for yet.
-        let mut was_asked = known.lock().get(&list.url).is_some();
+        let mut was_asked = self.known.good(&self.name, &source).is_some();
+        let mut lister = None;
         loop {
             if was_asked {
                 sleep(list.every).await;
             }
             was_asked = true;
-            match lister.get().await.and_then(good) {
+            let mut read = list.clone();
+            let reading = spawn_blocking(move || {
+                let changed = read.reread();
+                (read, changed)
+            });
+            let Ok((read, changed)) = reading.await else {
+                continue;
+            };
+            list = read;
+            match changed {
+                Ok(false) => {}
+                Ok(true) => lister = None,
+                Err(what) => self.failed(&what),
+            }
+            match self.get(&list, &mut lister).await {
                 Err(error) => self.failed(&error),
-                Ok(text) => self.take(list, text, known).await,
+                Ok(said) => {
+                    if self.known.good(&self.name, &source).as_ref() != Some(&said) {
+                        self.known.offer(Got {
+                            name: self.name.clone(),
+                            source: source.clone(),
+                            said: Ok(said),
+                        });
+                        // One that is refused is offered again the next time.
+                        self.reload().await;
+                    }
+                }
             }
         }
     }
 
-    /// Lets a list come into force that has changed. One that makes no plan is forgotten again, or it would stand in the
-    /// way of every reload.
-    async fn take(&self, list: &HttpList, text: String, known: &Known) {
-        if known.lock().get(&list.url) == Some(&text) {
-            return;
-        }
-        let before = known.lock().put(&list.url, Some(text));
-        if let Answer::Rejected(_) = self.reload().await {
-            known.lock().put(&list.url, before);
-            self.metrics.list_failed(&self.name);
-        }
+    async fn get(&self, list: &HttpList, lister: &mut Option<Lister>) -> Result<Said, String> {
+        let asks = match lister.take() {
+            Some(lister) => lister,
+            None => Lister::new(list, &self.user_agent, &self.blocking).map_err(|error| error.to_string())?,
+        };
+        let got = lister.insert(asks).get().await;
+        got.and_then(answer)
     }
 
-    async fn reload(&self) -> Answer {
-        self.reloader.ask("a list of targets, which changed").await
+    /// Whether anybody listened.
+    async fn reload(&self) -> bool {
+        let answer = self.reloader.ask("a list of targets, which changed").await;
+        answer != Answer::Refused
     }
 
     fn failed(&self, error: &str) {
-        self.metrics.list_failed(&self.name);
-        tracing::warn!(list = %self.name, error, "the targets stay those of the last good list");
+        failed(&self.metrics, &self.name, error);
     }
 }
 
-/// What the files say, as a hash.
-async fn seen(patterns: &[PathBuf]) -> Option<u64> {
-    let patterns = patterns.to_vec();
-    let look = move || {
-        let mut parts = Vec::new();
-        for pattern in &patterns {
-            for file in listing::files(pattern).unwrap_or_default() {
-                // One that cannot be read differs from one that is empty.
-                let text = listing::text_of(&file).map_err(|_| ());
-                parts.push(fnv1a(format!("{}\0{text:?}", file.display()).bytes()));
-            }
-        }
-        fnv1a(parts.into_iter().flat_map(u64::to_le_bytes))
-    };
-    tokio::task::spawn_blocking(look).await.ok()
+fn failed(metrics: &Metrics, list: &Name, error: &str) {
+    metrics.list_failed(list);
+    tracing::warn!(%list, error, "the targets stay those of the last good list, if there was one");
 }

@@ -1,4 +1,4 @@
-//! Arguments, logging, the two runtimes, the exit code; nothing else.
+//! The time of the start, arguments, logging, the two runtimes, the exit code; nothing else.
 
 mod tee;
 
@@ -11,6 +11,7 @@ use anyhow::{anyhow, bail};
 use clap::Parser;
 use llm_probe_exporter::{
     cli::{Cli, LogFormat},
+    clock::process_began,
     logs::Logs,
     runtime::Runtimes,
 };
@@ -19,6 +20,7 @@ use tracing_subscriber::{
 };
 
 fn main() -> ExitCode {
+    process_began();
     let cli = Cli::parse();
     let logs = Logs::default();
     if let Err(error) = log_to_stderr(&cli, &logs) {

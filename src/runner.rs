@@ -26,8 +26,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::sizing::{Sizing, Tried};
 use self::waits::Waits;
+pub use self::{
+    firing::Armed,
+    sizing::{Sizing, Tried},
+};
 use crate::{
     access::Access,
     baseline::Baselines,

@@ -26,6 +26,8 @@ pub struct Runtimes {
 impl Runtimes {
     /// Also lets the process have as many file descriptors as the system allows: each request takes one.
     pub fn start() -> io::Result<Self> {
+        // Where it was begun as a real-time thread, it is not the one that measures.
+        become_ordinary_here();
         raise_file_limit();
         let cores = available_parallelism().map_or(1, usize::from);
         let measuring = cores.min(4);

@@ -17,7 +17,7 @@ use std::{
 };
 
 use llm_probe_exporter::sim::Settings;
-use process::{Exporter, Samples, run};
+use process::{Exporter, Samples, eventually, run};
 use simulator::Simulator;
 use tempfile::TempDir;
 
@@ -91,15 +91,15 @@ fn files_are_followed_and_a_bad_one_changes_nothing() {
         "what was there goes on"
     );
 
-    for (told, bad) in [
-        (1, "[{\"targets\": [80]}]"),
-        (2, "[{\"targets\": [\"x:1\"]}]"),
-        (3, ""),
-    ] {
+    for bad in ["[{\"targets\": [80]}]", "[{\"targets\": [\"x:1\"]}]", ""] {
+        let told = failures(&exporter.metrics());
         write("two.json", bad);
-        let samples = exporter.wait_for("the bad file is told", |samples| failures(samples) == told);
+        let samples = exporter.wait_for("the bad file is told", |samples| failures(samples) > told);
         assert_eq!(probed(&samples), ["a", "b", "c"], "{bad}");
-        assert_eq!(samples.count("exporter_config_last_reload_successful", &[]), 0);
+        // The configuration is not wrong.
+        assert_eq!(samples.count("exporter_config_last_reload_successful", &[]), 1);
+        let answer = exporter.post("/-/reload");
+        assert_eq!(answer.status, 200, "{}", answer.body);
     }
     let log = exporter.process.log();
     assert!(log.contains("two.json:1:15: entry 1 of `targets`"), "{log}");
@@ -107,6 +107,41 @@ fn files_are_followed_and_a_bad_one_changes_nothing() {
     fs::remove_file(lists.path().join("two.json")).unwrap();
     let samples = exporter.wait_for("the others are gone", |samples| probed(samples) == ["a"]);
     assert_eq!(samples.count("exporter_config_last_reload_successful", &[]), 1);
+}
+
+#[test]
+fn a_bad_file_does_not_stop_the_start() {
+    let (simulator, lists) = (simulator(), TempDir::new().unwrap());
+    let write = |name: &str, text: &str| fs::write(lists.path().join(name), text).unwrap();
+    write("good.json", &list(&simulator, &["a"]));
+    write("bad.json", "[{\"targets\": [80]}]");
+    let file = |name: &str| lists.path().join(name).display().to_string();
+    // One of its targets is named by a probe, which asks nobody for now.
+    let text = config(&format!("files: ['{}']", file("bad.json"))).replace(
+        "probes: [",
+        &format!(
+            "  - name: others\n    files: ['{}']\n    \
+             target: {{ name: '${{called}}', url: 'http://${{address}}/v1', api: openai_chat, model: simulated, share: true }}\n\
+             probes: [{{ name: of-b, targets: [b], max_tokens: 2, every: 500ms, prompt: {{ text: Say something }} }}, ",
+            file("good.json")
+        ),
+    );
+    let exporter = Exporter::start(&text, &["--web.enable-lifecycle"]);
+    let samples = exporter.wait_for("the good one is probed", |samples| {
+        samples.count("requests_total", &["target=\"a\""]) >= 1
+    });
+    assert_eq!((failures(&samples), probed(&samples)), (1, vec!["a".to_owned()]));
+    let log = exporter.process.log();
+    assert!(log.contains("bad.json:1:15: entry 1 of `targets`"), "{log}");
+
+    write("good.json", &list(&simulator, &["a", "c"]));
+    exporter.wait_for("the good one is followed", |samples| {
+        probed(samples) == ["a", "c"]
+    });
+    write("bad.json", &list(&simulator, &["b"]));
+    exporter.wait_for("the bad one is mended", |samples| {
+        samples.count("requests_total", &["target=\"b\"", "probe=\"of-b\""]) >= 1
+    });
 }
 
 /// A server that answers everything as it is told.
@@ -198,6 +233,14 @@ fn a_url_is_followed_and_its_last_good_list_stays() {
     let answer = exporter.post("/-/reload");
     assert!(answer.body.contains("2 changed"), "{}", answer.body);
 
+    // What it is asked with is what is on file now.
+    fs::write(&token, "planted-secret-that-is-another").unwrap();
+    eventually("the other one is sent", || {
+        let asked = inventory.asked.lock().unwrap().clone();
+        asked
+            .contains("Bearer planted-secret-that-is-another")
+            .then_some(())
+    });
     inventory.say(200, &list(&simulator, &["b"]));
     exporter.wait_for("one is gone", |samples| probed(samples) == ["b"]);
     inventory.say(200, "[]");

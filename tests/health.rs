@@ -9,6 +9,7 @@ mod simulator;
 
 use std::{
     fs,
+    net::TcpListener,
     os::unix::net::UnixDatagram,
     process::{Child, Command, Stdio},
     sync::{
@@ -20,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use llm_probe_exporter::{config::plan::Realtime, runtime::Runtimes, sim::Settings};
+use llm_probe_exporter::{clock::unix_now, config::plan::Realtime, runtime::Runtimes, sim::Settings};
 use process::{Exporter, eventually, program};
 use rustix::process::Signal;
 use simulator::Simulator;
@@ -124,6 +125,45 @@ fn a_process_that_was_stopped_lives_and_says_that_it_was_starved() {
     assert_eq!(exporter.get("/-/healthy").status, 200);
 }
 
+/// A reload that is asked for while it starts is done afterwards, and ends nothing.
+#[test]
+fn a_hang_up_while_it_starts_is_a_reload() {
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut command, folder) = command(
+        &[],
+        &format!(
+            "discover: [{{ name: slow, http: {{ url: 'http://{}/', timeout: 2s }}, target: {{ url: 'http://${{address}}', api: openai_chat, model: m }} }}]\n{}",
+            slow.local_addr().unwrap(),
+            config("")
+        ),
+    );
+    let hang_up = thread::spawn(move || slow.accept().unwrap());
+    let process = process::Process::spawn(command.stdin(Stdio::null()));
+    let _asked = hang_up.join().unwrap();
+    process.signal(Signal::HUP);
+    eventually("the reload", || {
+        process
+            .log()
+            .contains("configuration reloaded\" by=SIGHUP")
+            .then_some(())
+    });
+    drop(folder);
+}
+
+/// Where a service manager hides what is not of processes (`ProcSubset=pid`), it still says when it was started.
+#[test]
+fn when_it_was_started_is_known_without_the_files_of_the_kernel() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let hide = "mount -t proc -o subset=pid proc /proc && ! test -e /proc/stat && exec \"$0\" \"$@\"";
+    let (mut command, folder) = command(&["unshare", "--mount", "sh", "-c", hide], &config(""));
+    let before = unix_now();
+    let exporter = Exporter::spawn(&mut command, folder);
+    let began = exporter.metrics().sum("process_start_time_seconds", &[]);
+    assert!((before - 1.0..=unix_now()).contains(&began), "{before} {began}");
+}
+
 /// Of each thread: its name and whether it is a real-time one.
 fn threads(exporter: &Exporter) -> Vec<(String, bool)> {
     let tasks = fs::read_dir(format!("/proc/{}/task", exporter.process.child.id())).unwrap();
@@ -161,6 +201,24 @@ fn threads_that_measure_go_first_where_they_may() {
         let required = Exporter::start(&config("measure: { realtime: require }"), &[]);
         assert!(only_those_that_measure_go_first(&required));
     }
+}
+
+/// That of the service manager is for all threads; they are not to be.
+#[test]
+fn a_process_that_is_begun_in_real_time_keeps_that_for_those_that_measure() {
+    if !Command::new("chrt")
+        .args(["-f", "1", "true"])
+        .status()
+        .unwrap()
+        .success()
+    {
+        return;
+    }
+    let (mut command, folder) = command(&["chrt", "-f", "1"], &config(""));
+    assert!(only_those_that_measure_go_first(&Exporter::spawn(
+        &mut command,
+        folder
+    )));
 }
 
 /// Takes the right to real-time priorities away; by default root alone has it.

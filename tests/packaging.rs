@@ -190,6 +190,46 @@ fn real_schemas_of_kubernetes_accept_the_manifests() {
     }
 }
 
+/// The directives of a unit or a drop-in, in their order.
+fn directives(file: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join("config/systemd").join(file)).unwrap();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[test]
+#[ignore = "needs systemd-analyze: run tests/run.sh"]
+fn real_systemd_lets_the_threads_that_measure_go_first_and_nothing_else() {
+    let unit = directives("llm-probe-exporter.service");
+    let drop_in = directives("llm-probe-exporter.service.d/realtime.conf");
+    // The process would begin with it in all its threads.
+    assert!(!drop_in.iter().any(|(key, _)| key.starts_with("CPUScheduling")));
+    let is_set = |key: &str, value: &str| drop_in.contains(&(key.to_owned(), value.to_owned()));
+    assert!(
+        is_set("LimitRTPRIO", "1") && is_set("RestrictRealtime", "no"),
+        "{drop_in:?}"
+    );
+    // What is forbidden in the unit as a part of this set, and is called to become a real-time thread and an ordinary one.
+    assert!(unit.contains(&("SystemCallFilter".into(), "~@privileged @resources".into())));
+    let set = Command::new("systemd-analyze")
+        .args(["syscall-filter", "--no-pager", "@resources"])
+        .output()
+        .unwrap();
+    let set = said(&set);
+    let calls = drop_in.iter().find(|(key, _)| key == "SystemCallFilter").unwrap();
+    let calls: Vec<_> = calls.1.split(' ').collect();
+    assert_eq!(calls, ["sched_setscheduler", "setpriority"]);
+    for call in calls {
+        assert!(
+            set.lines().any(|line| line.trim() == call),
+            "{call} is not of {set}"
+        );
+    }
+}
+
 #[test]
 #[ignore = "needs systemd-analyze: run tests/run.sh"]
 fn real_systemd_finds_the_unit_hardened() {
@@ -235,7 +275,13 @@ fn there_is_a_manual_page_for_each_command() {
         page.contains(".TH llm-probe-exporter 1  \"llm-probe-exporter"),
         "{page}"
     );
-    for word in ["shard.index", "completions", "Exit codes"] {
+    for word in [
+        "shard.index",
+        "completions",
+        "Exit codes",
+        "NOTIFY_SOCKET",
+        "LLM_PROBE_CONFIG_FILE",
+    ] {
         assert!(page.contains(&word.replace('-', "\\-")), "{word}: {page}");
     }
     let folder = tempfile::tempdir().unwrap();

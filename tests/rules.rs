@@ -248,7 +248,12 @@ fn aggregations_keep_the_labels_that_route_an_alert() {
             );
         }
         for labels in expr.split("without (").skip(1) {
-            let dropped = ["instance, pod", "probe, model, concurrency, rate)", "alert)"];
+            let dropped = [
+                "instance, pod",
+                "index)",
+                "probe, model, concurrency, rate)",
+                "alert)",
+            ];
             assert!(
                 dropped.iter().any(|dropped| labels.starts_with(dropped)),
                 "{expr}"

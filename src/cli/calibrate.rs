@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CliError,
+    CliError, descriptors,
     once::{BELOW_OBJECTIVE, Output},
     print,
     serve::{shutdown_signal, watch_lag},
@@ -73,6 +73,7 @@ fn calibrated(runtimes: &Runtimes) -> Result<Calibration, CliError> {
     let (address, truth) = server(stop.clone())?;
     let text = CONFIG.replace("ADDRESS", &address.to_string());
     let plan = config::parse(&text, "calibration", Path::new("."))?;
+    descriptors::suffice_at_both_ends(&plan)?;
     let (in_force, realtime) = mpsc::channel();
     runtimes
         .measure_first(plan.global().realtime, move |now| {

@@ -12,7 +12,6 @@ use super::{
 use crate::{
     clock::unix_now,
     config::plan::{Plan, Probe, Series},
-    discovery::Known,
     load::{Load, Volume},
     prompt::Source,
     runtime::Runtimes,
@@ -40,10 +39,7 @@ const DAY: f64 = 24.0 * HOUR;
 
 impl CheckArgs {
     pub(super) fn run(self, runtimes: &Runtimes) -> Result<ExitCode, CliError> {
-        let plan = self
-            .config
-            .read(&Known::default(), runtimes)?
-            .of_shard(self.shard.shard()?);
+        let plan = self.config.read(runtimes)?.of_shard(self.shard.shard()?);
         let rules = self.web.read()?;
         let (shared, _) = Shared::new(&plan, runtimes.service.handle());
         // Sets up what `serve` would, which says whether certificates and keys are fit for use.

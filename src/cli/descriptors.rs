@@ -25,6 +25,17 @@ pub(super) fn shortage(plan: &Plan) -> Option<String> {
     shortage_below(getrlimit(Resource::Nofile).current?, plan)
 }
 
+/// The same where the server is in this process, too: each request takes a descriptor at both ends.
+pub(super) fn suffice_at_both_ends(plan: &Plan) -> Result<(), CliError> {
+    let shortage = getrlimit(Resource::Nofile)
+        .current
+        .and_then(|limit| shortage_below(limit / 2, plan));
+    match shortage {
+        Some(shortage) => Err(CliError::usage(anyhow!("{shortage} for each of the two ends"))),
+        None => Ok(()),
+    }
+}
+
 fn shortage_below(limit: u64, plan: &Plan) -> Option<String> {
     let requests = most_under_way(plan);
     let needed = requests + OTHERS;

@@ -32,9 +32,46 @@ pub(super) struct ManArgs {
     directory: Option<PathBuf>,
 }
 
+/// What is read of the environment beside the options that name a variable of theirs.
+const ENVIRONMENT: &str = "\
+Environment:
+  NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC, LISTEN_PID, LISTEN_FDS
+      what systemd tells a service (sd_notify(3), sd_listen_fds(3))
+  SSL_CERT_FILE, SSL_CERT_DIR
+      the authorities that are believed, in place of those of the system
+  Whatever a configuration names by a key that ends in _env.";
+
+/// The program, each of whose commands tells also of the variables of its options.
+fn described() -> clap::Command {
+    let program = Cli::command().name(NAME);
+    let commands: Vec<_> = program
+        .get_subcommands()
+        .map(|of| of.get_name().to_owned())
+        .collect();
+    let program = with_environment(program);
+    commands.into_iter().fold(program, |program, name| {
+        program.mut_subcommand(name, with_environment)
+    })
+}
+
+fn with_environment(command: clap::Command) -> clap::Command {
+    let mut text = command
+        .get_after_help()
+        .map(|help| format!("{help}\n\n"))
+        .unwrap_or_default();
+    text += ENVIRONMENT;
+    for argument in command.get_arguments() {
+        if let (Some(variable), Some(option)) = (argument.get_env(), argument.get_long()) {
+            let variable = variable.to_string_lossy();
+            text.extend(["\n  ", &variable, "\n      the same as --", option]);
+        }
+    }
+    command.after_long_help(text)
+}
+
 impl ManArgs {
     pub(super) fn run(&self) -> Result<(), CliError> {
-        let command = Cli::command().name(NAME);
+        let command = described();
         if let Some(directory) = &self.directory {
             clap_mangen::generate_to(command, directory)
                 .with_context(|| format!("{} cannot be written to", directory.display()))

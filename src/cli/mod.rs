@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod descriptors;
 mod handout;
+mod hang_up;
 mod listen;
 mod once;
 mod pausing;
@@ -17,6 +18,7 @@ mod shard;
 mod web;
 
 use std::{
+    fmt,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
@@ -26,14 +28,16 @@ use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    config::{self, ConfigError, plan::Plan},
-    discovery::Known,
+    config::{
+        self, ConfigError,
+        plan::{Lists, Plan},
+    },
+    discovery::{self, Got},
     logs::Logs,
     metrics,
     runtime::Runtimes,
     sim,
     supervisor::TargetError,
-    units::Name,
     version,
 };
 
@@ -170,25 +174,26 @@ impl LimitArgs {
 }
 
 impl ConfigArgs {
-    /// Reads it, and asks for the lists of targets that it names.
-    fn read(&self, known: &Known, runtimes: &Runtimes) -> Result<Plan, CliError> {
-        let plan = config::load(&self.config_file, &known.lists())?;
-        let failed = |name: &Name, error: &str| {
-            tracing::warn!(list = %name, error, "the list of targets cannot be had");
-        };
-        let service = &runtimes.service;
-        service.block_on(known.ask(&plan, service.handle(), failed));
-        if known.lists().is_empty() {
-            return Ok(plan);
+    /// Reads it once, with the lists of targets that it names. One that is wrong is an error; one that no server gives is
+    /// left out.
+    fn read(&self, runtimes: &Runtimes) -> Result<Plan, CliError> {
+        let mut lists = Lists::default();
+        // Where it is wrong by itself, all is told that is.
+        if let Ok(bare) = self.load(&Lists::only_known()) {
+            let service = &runtimes.service;
+            for Got { name, source, said } in service.block_on(discovery::ask(&bare, service.handle())) {
+                match said {
+                    Ok(said) => lists.put(&name, &source, said),
+                    Err(error) => tracing::warn!(list = %name, error, "the list of targets cannot be had"),
+                }
+            }
         }
-        Ok(config::load(&self.config_file, &known.lists())?)
+        self.load(&lists)
     }
 
-    /// Reads it with the lists that are known, and logs what is doubtful about it.
-    fn load(&self, known: &Known) -> Result<Plan, CliError> {
-        let plan = config::load(&self.config_file, &known.lists())?;
-        warn_of(&plan);
-        Ok(plan)
+    /// Reads it with what is known of its lists.
+    fn load(&self, lists: &Lists) -> Result<Plan, CliError> {
+        Ok(config::load(&self.config_file, lists)?)
     }
 }
 
@@ -216,6 +221,12 @@ impl CliError {
             source: source.into(),
             is_usage: true,
         }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:#}", self.source)
     }
 }
 

@@ -27,7 +27,6 @@ use super::{
 use crate::{
     board::{log_request, log_skip},
     config::plan::{Plan, Wished},
-    discovery::Known,
     outcome::Skip,
     recording::Recorder,
     report::{Report, SearchReport},
@@ -143,7 +142,7 @@ impl OnceArgs {
     }
 
     fn read(&self, runtimes: &Runtimes) -> Result<Plan, CliError> {
-        let plan = self.config.read(&Known::default(), runtimes)?;
+        let plan = self.config.read(runtimes)?;
         warn_of(&plan);
         Ok(plan)
     }

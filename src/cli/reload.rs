@@ -15,11 +15,12 @@ use tokio::{
 use super::{
     CliError, ConfigArgs, LimitArgs, descriptors,
     serve::{Exporter, fits},
+    warn_of,
 };
 use crate::{
     clock::unix_now,
-    config::plan::{Exposition, Plan, Realtime},
-    discovery::Discovery,
+    config::plan::{Exposition, Lists, Plan, Realtime},
+    discovery::{self, Discovery, Settled},
     reload::{Answer, Order},
     rhythm::Replica,
     runner::Watched,
@@ -48,8 +49,16 @@ pub(super) struct Source {
 
 impl Source {
     /// The plan that comes into force, or why not.
-    fn read(&self, blocking: &Handle) -> Result<Plan, CliError> {
-        let plan = self.config.load(self.discovery.known())?.of_shard(self.shard);
+    fn read(&self, blocking: &Handle) -> Result<Settled, CliError> {
+        let known = self.discovery.known();
+        let settled = known.settle(discovery::read_files, |lists| self.plan(lists, blocking))?;
+        warn_of(&settled.plan);
+        Ok(settled)
+    }
+
+    /// The plan with these lists, if this exporter can follow it.
+    fn plan(&self, lists: &Lists, blocking: &Handle) -> Result<Plan, CliError> {
+        let plan = self.config.load(lists)?.of_shard(self.shard);
         if plan.global().labels != self.labels {
             return Err(CliError::usage(anyhow!(
                 "`global.labels` has changed, which the series that are counted cannot follow; restart the exporter"
@@ -101,11 +110,12 @@ impl Exporter {
     }
 
     async fn follow(&mut self, source: &mut Source) -> Result<Changes, CliError> {
-        let plan = source.read(&Handle::current())?;
+        let settled = source.read(&Handle::current())?;
+        let plan = &settled.plan;
         let before: Vec<_> = self.supervisor.watched().cloned().collect();
-        let changes = self.supervisor.follow(&plan).await?;
+        let changes = self.supervisor.follow(plan).await?;
         self.board.follow(&self.supervisor, plan.redacted());
-        source.discovery.follow(&plan);
+        source.discovery.follow(&settled);
         self.metrics.config_loaded(unix_now());
         let stay: HashSet<_> = self.supervisor.watched().map(Arc::as_ptr).collect();
         let gone = before

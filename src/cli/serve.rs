@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CliError, ConfigArgs, LimitArgs, descriptors, pausing::PauseArgs, probing::ProbeArgs, reload::Source,
+    CliError, ConfigArgs, LimitArgs, descriptors, hang_up::HangUps, pausing::PauseArgs, probing::ProbeArgs, reload::Source,
     shard::ShardArgs, warn_of, web::WebArgs,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     clock::unix_now,
     config::plan::Plan,
     demand::Demand,
-    discovery::{Discovery, Known},
+    discovery::{self, Discovery, Known, Settled},
     health::Health,
     lag::Lag,
     logs::Logs,
@@ -41,6 +41,7 @@ use crate::{
     restart,
     rhythm::Replica,
     runtime::Runtimes,
+    shard::Shard,
     state::{State, Storage},
     supervisor::{Shared, Supervisor},
     systemd,
@@ -136,29 +137,39 @@ impl ServeArgs {
 
     /// What is in force first. A list that makes no plan does not keep the exporter from its start: it may be mended
     /// while it runs.
-    fn first_plan(&self, known: &Known, runtimes: &Runtimes) -> Result<Plan, CliError> {
-        match self.config.read(known, runtimes) {
-            Ok(plan) => {
-                warn_of(&plan);
-                Ok(plan)
-            }
-            Err(error) if known.forget() => {
-                tracing::error!(error = %error.source, "the lists of targets are left out for now");
-                self.config.load(known)
-            }
-            Err(error) => Err(error),
-        }
+    fn first_plan(
+        &self,
+        known: &Known,
+        replica: Replica,
+        shard: Shard,
+        runtimes: &Runtimes,
+    ) -> Result<Settled, CliError> {
+        let service = &runtimes.service;
+        let now = |plan: &Plan| {
+            let mut got = discovery::read_files(plan);
+            got.extend(service.block_on(discovery::ask(plan, service.handle())));
+            got
+        };
+        let settled = known.settle(now, |lists| {
+            let plan = self.config.load(lists)?.of_shard(shard);
+            fits(&plan, replica)?;
+            descriptors::suffice(&plan)?;
+            Ok::<_, CliError>(plan)
+        })?;
+        warn_of(&settled.plan);
+        Ok(settled)
     }
 
     pub(super) fn run(self, runtimes: &Runtimes, logs: Logs) -> Result<ExitCode, CliError> {
+        let service = runtimes.service.handle();
+        let hang_ups = HangUps::new(service)?;
         let replica = self.replica()?;
         let shard = self.shard.shard()?;
         let known = Known::default();
-        let plan = self.first_plan(&known, runtimes)?.of_shard(shard);
-        fits(&plan, replica)?;
-        descriptors::suffice(&plan)?;
+        let settled = self.first_plan(&known, replica, shard, runtimes)?;
+        let plan = &settled.plan;
         let (reloader, orders) = Reloader::new();
-        let mut exporter = Exporter::new(&plan, runtimes, replica, self.pause.switch(), logs)?;
+        let mut exporter = Exporter::new(plan, runtimes, replica, self.pause.switch(), logs)?;
         exporter.probing = self.probing.offset()?;
         exporter.lifecycle = self.enable_lifecycle.then(|| reloader.clone());
         exporter.metrics.sharded(shard);
@@ -173,9 +184,8 @@ impl ServeArgs {
             None => {}
         }
         let file = self.config.config_file.clone();
-        let service = runtimes.service.handle();
         let mut discovery = Discovery::new(known, reloader.clone(), exporter.metrics.clone(), service);
-        discovery.follow(&plan);
+        discovery.follow(&settled);
         let source = Source {
             replica,
             discovery,
@@ -187,7 +197,8 @@ impl ServeArgs {
             limit: self.limit,
         };
         exporter.follows = Some((source, orders));
-        drop(plan);
+        drop(settled);
+        let metrics = exporter.metrics.clone();
         runtimes.service.block_on(async {
             let (listeners, door) = self.web.open(&exporter.metrics).await?;
             if !shard.is_alone() {
@@ -199,9 +210,14 @@ impl ServeArgs {
                     "shard"
                 );
             }
-            reload_at_hang_up(reloader.clone())?;
+            let reload = {
+                let reloader = reloader.clone();
+                move || hang_ups.clone().reload_at_each(reloader.clone())
+            };
+            restart::spawn(service, "SIGHUP", &metrics, reload);
             if self.watch_config {
-                tokio::spawn(reloader.keep_watching(file));
+                let watch = move || reloader.clone().keep_watching(file.clone());
+                restart::spawn(service, "configuration file", &metrics, watch);
             }
             exporter
                 .run(listeners, door, runtimes.measure.handle(), Arming::AtFirstScrape)
@@ -329,7 +345,7 @@ impl Exporter {
         let web_stop = CancellationToken::new();
         let (service, metrics) = (&Handle::current(), &self.metrics);
         let serving = web::serve(listeners, door, app.router(), metrics.clone(), web_stop.clone());
-        let web = tokio::spawn(serving);
+        let mut web = tokio::spawn(serving);
         let beat = {
             let (lag, metrics) = (self.lag.clone(), metrics.clone());
             move || watch_lag(lag.clone(), metrics.clone())
@@ -338,21 +354,7 @@ impl Exporter {
         let look = move || health.clone().keep_looking();
         let watching = restart::spawn(service, "health", metrics, look);
         let drained = CancellationToken::new();
-        let keeping = self.storage.take().map(|(storage, state)| {
-            let (protection, drained) = (self.supervisor.protection(), drained.clone());
-            let (baselines, calibrations) = (self.baselines.clone(), self.calibrations.clone());
-            let keep = move || {
-                keep(
-                    storage.clone(),
-                    state.clone(),
-                    protection.clone(),
-                    baselines.clone(),
-                    calibrations.clone(),
-                    drained.clone(),
-                )
-            };
-            restart::spawn(service, "state", metrics, keep)
-        });
+        let keeping = self.keep_state(&drained);
 
         // Nothing is sent before it is known whether it may be.
         self.pause.look(&Handle::current()).await;
@@ -367,7 +369,7 @@ impl Exporter {
             restart::spawn(service, "kill switch told", metrics, tell)
         };
 
-        systemd::ready("waiting for the first scrape".to_owned()).await;
+        systemd::ready("waiting for the first scrape").await;
         let (mut source, mut orders) = self.follows.take().unzip();
         let scraped = first_scrape.wait_for(|&scraped| scraped);
         let may_begin = async {
@@ -378,22 +380,28 @@ impl Exporter {
         };
         let mut may_begin = std::pin::pin!(may_begin);
         let mut armed = false;
+        // Of a web server that has ended by itself: how.
+        let mut web_ended = None;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                ended = &mut web => {
+                    web_ended = Some(ended);
+                    break;
+                }
                 () = &mut may_begin, if !armed => {
                     armed = true;
                     self.supervisor.arm(measure, arming == Arming::Now);
                     life.send_replace(Life::Armed);
                     tracing::info!(series = self.supervisor.watched().count(), "schedule armed");
-                    systemd::status(self.probing()).await;
+                    systemd::status(&self.probing()).await;
                 }
                 order = next(&mut orders) => {
                     if let Some(source) = &mut source {
                         systemd::reloading().await;
                         self.reload(order, source).await;
-                        systemd::ready(self.probing()).await;
+                        systemd::ready(&self.probing()).await;
                     }
                 }
             }
@@ -415,6 +423,10 @@ impl Exporter {
         for task in [beating, watching, looking, telling] {
             task.abort();
         }
+        if let Some(ended) = web_ended {
+            let why = ended.map_or_else(|error| error.to_string(), |()| "it has ended".to_owned());
+            return Err(anyhow!("the web server died, which is a defect of this program: {why}").into());
+        }
         web_stop.cancel();
         if let Err(error) = web.await {
             tracing::error!(%error, "the web server failed");
@@ -425,6 +437,24 @@ impl Exporter {
 }
 
 impl Exporter {
+    /// Keeps what survives restarts until all bursts are drained, where that is wished for.
+    fn keep_state(&self, drained: &CancellationToken) -> Option<JoinHandle<()>> {
+        let (storage, state) = self.storage.clone()?;
+        let (protection, drained) = (self.supervisor.protection(), drained.clone());
+        let (baselines, calibrations) = (self.baselines.clone(), self.calibrations.clone());
+        let keep = move || {
+            keep(
+                storage.clone(),
+                state.clone(),
+                protection.clone(),
+                baselines.clone(),
+                calibrations.clone(),
+                drained.clone(),
+            )
+        };
+        Some(restart::spawn(&Handle::current(), "state", &self.metrics, keep))
+    }
+
     /// What is served.
     fn app(
         &self,
@@ -535,17 +565,6 @@ async fn next(orders: &mut Option<mpsc::Receiver<Order>>) -> Order {
         return order;
     }
     std::future::pending().await
-}
-
-/// Asks for a reload at each SIGHUP. Call it on a runtime.
-fn reload_at_hang_up(reloader: Reloader) -> io::Result<()> {
-    let mut hang_up = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hang_up.recv().await.is_some() {
-            reloader.ask("SIGHUP").await;
-        }
-    });
-    Ok(())
 }
 
 /// Cancelled by SIGTERM or SIGINT. Call it on a runtime. A second signal has no further effect: the drain is

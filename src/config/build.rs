@@ -99,6 +99,7 @@ pub(super) fn parts(file: &File, base_dir: &Path, lists: &Lists, report: &Report
             .extend(targets::target(raw, name, &context).map(Arc::new));
     }
     known.lists = discovered.iter().map(discoveries::names_of).collect();
+    known.may_be_more = discovered.iter().any(|list| !list.is_known);
 
     let mend = "say what to ask and how often: `probes: [{ name: single-user, every: 1m }]`";
     let raw_probes = at_least_one(&file.probes, "probes", mend, report);
@@ -138,6 +139,8 @@ struct Targets<'a> {
     names: Vec<&'a str>,
     /// Lists, and the targets of each.
     lists: Vec<(&'a str, Vec<&'a str>)>,
+    /// Whether there are lists of which nothing is known.
+    may_be_more: bool,
     built: Vec<Arc<Target>>,
 }
 

@@ -87,7 +87,7 @@ fn of_group(group: &At<Group>, report: &Report<'_>) -> Vec<Listed> {
 
 /// The files of a pattern, in the order of their names: its file name may hold one `*`. One without it names a file
 /// whether it is there or not.
-pub fn files(pattern: &Path) -> io::Result<Vec<PathBuf>> {
+fn files(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     let Some((before, after)) = pattern
         .file_name()
         .and_then(|name| name.to_str())
@@ -117,8 +117,18 @@ pub fn files(pattern: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The files of a pattern and their texts; else what is wrong, in words. `named` is what the pattern is called.
+pub fn texts(pattern: &Path, named: &str) -> Result<Vec<(PathBuf, String)>, String> {
+    let files = files(pattern).map_err(|error| format!("{named} cannot be looked for: {error}"))?;
+    let with_text = |file: PathBuf| match text_of(&file) {
+        Ok(text) => Ok((file, text)),
+        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
+    };
+    files.into_iter().map(with_text).collect()
+}
+
 /// The text of a list; not more of it than is looked at.
-pub fn text_of(file: &Path) -> io::Result<String> {
+fn text_of(file: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     fs::File::open(file)?
         .take(MAX_BYTES + 1)

@@ -98,8 +98,7 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
-/// Reads the configuration at `path`, and what the lists say that it names: those asked for over HTTP say what `lists`
-/// has of them.
+/// Reads the configuration at `path`, and what the lists say that it names, as far as `lists` does not know that.
 pub fn load(path: &Path, lists: &Lists) -> Result<Plan, ConfigError> {
     let text = text_of(path, "--config.file")?;
     parse_with(&text, &path.display().to_string(), directory_of(path), lists)
@@ -147,9 +146,9 @@ pub fn parse(text: &str, path_shown: &str, base_dir: &Path) -> Result<Plan, Conf
     parse_with(text, path_shown, base_dir, &Lists::default())
 }
 
-/// Whether a text is a list of targets.
-pub fn check_list(text: &str) -> Result<(), ConfigError> {
-    listing::listed(text, "the answer").map(drop)
+/// Whether a text is a list of targets. `named` is what problems call it.
+pub fn check_list(text: &str, named: &str) -> Result<(), ConfigError> {
+    listing::listed(text, named).map(drop)
 }
 
 fn parse_with(text: &str, path_shown: &str, base_dir: &Path, lists: &Lists) -> Result<Plan, ConfigError> {

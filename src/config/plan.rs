@@ -30,7 +30,7 @@ pub use self::{
     capacity::{Bounds, Key, Unfit, Wished},
     exposition::{Exposition, FAMILIES, HISTOGRAMS},
     generation::{Generation, Reasoning, Thinking},
-    listing::{HttpList, ListSource, Listing, Lists},
+    listing::{HttpList, ListSource, Listing, Lists, Said},
     oauth2::OAuth2,
     on_demand::{Allowed, AskedUrl},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},

@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use super::{
     items, load, parse,
     plan::{
-        Addresses, Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Lists, Pem, Plan, Reach,
-        Realtime, Reasoning, Series, Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
+        Addresses, Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Lists, Pem, Plan, Reach, Realtime,
+         Reasoning, Said, Series, Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
     },
     problem::Severity,
     raw::reading::Item,
@@ -372,6 +372,7 @@ fn lists_make_targets() {
   - { name: fleet, files: ['*.json'], target: { url: 'http://${address}/v1', api: openai_chat, model: '${model}' } }
   - { name: empty, files: ['*.none'], target: { url: 'http://${address}/v1', api: openai_chat, model: m } }
   - { name: later, http: { url: 'http://inventory' }, target: { name: 'at ${address}', url: 'http://${address}/v1', api: openai_chat, model: m } }
+  - { name: other, http: { url: 'http://inventory', authorization: { credentials_env: PATH } }, target: { url: 'http://${address}/v1', api: openai_chat, model: m } }
 probes:
   - { name: all }
   - { name: some, targets: [fleet, 'c:3'] }
@@ -397,13 +398,18 @@ probes:
     let plan = parsed(&Lists::default());
     assert_eq!(series(&plan), [of("all"), of("some")].concat());
     let counts: Vec<_> = plan.listings().iter().map(|listing| listing.targets).collect();
-    assert_eq!(counts, [3, 0, 0]);
+    assert_eq!(counts, [3, 0, 0, 0]);
 
     let mut lists = Lists::default();
-    let url = "http://inventory".parse().unwrap();
-    lists.put(&url, Some(r#"[{"targets": ["d:4"]}]"#.to_owned()));
+    let later = &plan.listings()[2];
+    let answer = Said::Answer(r#"[{"targets": ["d:4"]}]"#.to_owned());
+    lists.put(&later.name, &later.source, answer);
     let last = vec!["all at d:4 m http://d:4/v1".to_owned()];
-    assert_eq!(series(&parsed(&lists)), [of("all"), last, of("some")].concat());
+    let plan = parsed(&lists);
+    assert_eq!(series(&plan), [of("all"), last, of("some")].concat());
+    // Another one at the same address has said nothing yet.
+    let counts: Vec<_> = plan.listings().iter().map(|listing| listing.targets).collect();
+    assert_eq!(counts, [3, 0, 1, 0]);
 }
 
 #[test]

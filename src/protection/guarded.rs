@@ -303,6 +303,14 @@ impl<'a> Spending<'a> {
 
 impl Drop for Spending<'_> {
     fn drop(&mut self) {
+        // Of a round that died it is not known what it had under way: all that it still might have used counts as used.
+        if std::thread::panicking() {
+            let lost = std::mem::take(&mut self.reserved);
+            self.cost += lost;
+            for purse in &self.guarded.purses {
+                lock(&purse.account).charge(lost, lost, unix_now());
+            }
+        }
         for purse in &self.guarded.purses {
             let mut account = lock(&purse.account);
             if self.is_round {

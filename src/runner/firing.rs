@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep_until},
+};
 
 use super::{Runner, What, waits::Waits};
 use crate::{
@@ -13,10 +16,18 @@ use crate::{
     schedule::{Due, Now, Schedule, Step, Timing},
 };
 
+/// The schedule of a probe at a target. It outlives the task that follows it, which may die of a defect: what comes due
+/// until another one goes on is skipped, and counted.
+#[derive(Clone, Debug, Default)]
+pub struct Armed(Arc<Mutex<Option<Schedule>>>);
+
 impl Runner {
-    /// Fires bursts for as long as it is let. With `at_once` the first one is due when the schedule is armed.
-    pub async fn keep_firing(self: Arc<Self>, at_once: bool) {
-        let mut schedule = Schedule::new(self.timing(), now(), at_once, fastrand::f64());
+    /// Fires bursts for as long as it is let. With `at_once` the first one is due when the schedule is armed. A schedule
+    /// that is armed already goes on.
+    pub async fn keep_firing(self: Arc<Self>, at_once: bool, armed: Armed) {
+        let mut armed = armed.0.lock().await;
+        let schedule =
+            armed.get_or_insert_with(|| Schedule::new(self.timing(), now(), at_once, fastrand::f64()));
         let mut announced = None;
         let mut paused = self.pause.watch();
         // Why due times passed of which nothing was told when they came.
@@ -24,7 +35,7 @@ impl Runner {
         loop {
             let holds = paused.borrow_and_update().is_any();
             let step = schedule.step(now(), holds, missed_by, fastrand::f64());
-            self.announce(&schedule, now(), &mut announced);
+            self.announce(schedule, now(), &mut announced);
             match step {
                 Step::Wait(until) => tokio::select! {
                     biased;
@@ -33,7 +44,7 @@ impl Runner {
                     () = sleep_until(until) => {}
                 },
                 Step::Fire(due) => {
-                    missed_by = self.fire(due, &mut schedule, &mut announced).await;
+                    missed_by = self.fire(due, schedule, &mut announced).await;
                     if self.drain.is_cancelled() {
                         return;
                     }

@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     metrics::Metrics,
     restart::keep_alive,
-    runner::{Runner, What},
+    runner::{Armed, Runner, What},
     units::Name,
 };
 
@@ -59,13 +59,14 @@ impl Running {
 async fn keep_firing(runner: Arc<Runner>, metrics: Metrics, at_once: bool) {
     let task = format!("probe {} at target {}", runner.probe.name, runner.target.name);
     let mut is_first = true;
+    let armed = Armed::default();
     let fire = || {
         let at_once = at_once && is_first;
         if !is_first {
             runner.tell_all(|| What::Restarted);
         }
         is_first = false;
-        Arc::clone(&runner).keep_firing(at_once)
+        Arc::clone(&runner).keep_firing(at_once, armed.clone())
     };
     keep_alive(&task, &metrics, &runner.drain, fire).await;
 }

@@ -1,7 +1,14 @@
 use std::{collections::HashMap, path::Path};
 
+use tokio::time::sleep;
+
 use super::*;
-use crate::{config, metrics::Format, runner::What};
+use crate::{
+    config,
+    metrics::Format,
+    outcome::Skip,
+    runner::{Armed, What},
+};
 
 const CONFIG: &str = "
 targets: [{ name: nobody, url: 'http://127.0.0.1:9/v1', api: openai_chat, model: m }]
@@ -63,4 +70,31 @@ async fn a_panic_in_one_probe_touches_no_other() {
     timeout(Duration::from_mins(1), supervisor.drain(Duration::from_secs(10)))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn what_is_due_while_nobody_follows_a_schedule_is_skipped() {
+    let plan = config::parse(CONFIG, "probes.yaml", Path::new(".")).unwrap();
+    let (shared, mut told) = Shared::new(&plan, &Handle::current());
+    let supervisor = Supervisor::new(&plan, shared).unwrap();
+    let runner = &supervisor.running[0].runner;
+    let armed = Armed::default();
+    let follow = || tokio::spawn(Arc::clone(runner).keep_firing(true, armed.clone()));
+    let dies = follow();
+    while !matches!(told.recv().await.unwrap().what, What::Ended(..)) {}
+    dies.abort();
+    dies.await.unwrap_err();
+    sleep(Duration::from_secs(1)).await;
+    // As many intervals have passed.
+    let goes_on = follow();
+    let mut late = 0;
+    while late < 5 {
+        let next = timeout(Duration::from_mins(1), told.recv()).await;
+        match next.unwrap().unwrap().what {
+            What::Armed => panic!("it is armed already"),
+            What::Skipped(Skip::Late, bursts) => late += bursts,
+            _ => {}
+        }
+    }
+    goes_on.abort();
 }

@@ -1,12 +1,12 @@
 //! Targets that are listed beside the configuration: the entries of `discover`.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::{Context, names, protection, require, secrets};
 use crate::{
     config::{
         listing::{self, Listed},
-        plan::{HttpList, ListSource, Listing},
+        plan::{HttpList, ListSource, Listing, Said},
         problem::shown,
         raw::{
             items::{self, File, Target},
@@ -27,6 +27,8 @@ const MAX_LISTED: usize = 1000;
 pub(super) struct Discovered {
     pub(super) listing: Listing,
     pub(super) targets: Vec<At<Target>>,
+    /// Whether anything is known of it: if not, it may have any target.
+    pub(super) is_known: bool,
 }
 
 /// Reads every list that can be read.
@@ -60,13 +62,12 @@ fn discover(
         "say what its targets are: `target: { url: 'http://${address}/v1', api: …, model: … }`",
         report,
     );
-    let (source, entries) = match (item.files.given(), item.http.given()) {
-        (Some(patterns), None) => files(&patterns.value, of, context),
-        (None, Some(given)) => {
-            let list = http(given, context)?;
-            let entries = over_http(&list, given, of, context);
-            (ListSource::Http(list), entries)
+    let source = match (item.files.given(), item.http.given()) {
+        (Some(patterns), None) => {
+            let paths = patterns.value.iter().map(|of| context.base_dir.join(&of.value));
+            ListSource::Files(paths.collect())
         }
+        (None, Some(given)) => ListSource::Http(http(given, context)?),
         (Some(_), Some(http)) => {
             let what = format!("{of} has both `files` and `http`");
             report.problem(http.key, what, "make two lists of it");
@@ -81,6 +82,16 @@ fn discover(
             return None;
         }
     };
+    let known = name.as_ref().and_then(|name| context.lists.get(name, &source));
+    let entries = match (known, item.files.given()) {
+        (Some(said), _) => Some(as_said(said, item, of, context)),
+        (None, Some(patterns)) if !context.lists.reads_no_files() => {
+            Some(files(&patterns.value, of, context))
+        }
+        (None, _) => None,
+    };
+    let is_known = entries.is_some();
+    let entries = entries.unwrap_or_default();
     let template = item.target.value()?;
     if entries.len() > *room {
         let what = format!("{of} and those before name more than {MAX_LISTED} targets");
@@ -100,40 +111,44 @@ fn discover(
             targets: targets.len(),
         },
         targets,
+        is_known,
     })
 }
 
 /// What the files say. A pattern with `*` may find none.
-fn files(patterns: &[At<String>], of: &str, context: &Context<'_>) -> (ListSource, Vec<Listed>) {
+fn files(patterns: &[At<String>], of: &str, context: &Context<'_>) -> Vec<Listed> {
     let mut entries = Vec::new();
-    let mut paths: Vec<PathBuf> = Vec::new();
     for pattern in patterns {
         let path = context.base_dir.join(&pattern.value);
-        let problem = |what: String| {
-            let mend = "put it there, or write a pattern such as `targets/*.json`, which may find nothing";
-            context.report.problem(pattern.id, format!("{of}: {what}"), mend);
-        };
-        match listing::files(&path) {
-            Err(error) => problem(format!("{} cannot be looked for: {error}", shown(&pattern.value))),
-            Ok(files) => {
-                for file in files {
-                    match listing::text_of(&file) {
-                        Err(error) => problem(format!("{} cannot be read: {error}", file.display())),
-                        Ok(text) => entries.extend(read(&text, &file.display().to_string(), context)),
-                    }
+        match listing::texts(&path, &shown(&pattern.value)) {
+            Ok(texts) => {
+                for (file, text) in texts {
+                    entries.extend(read(&text, &file.display().to_string(), context));
                 }
             }
+            Err(what) => {
+                let mend =
+                    "put it there, or write a pattern such as `targets/*.json`, which may find nothing";
+                context.report.problem(pattern.id, format!("{of}: {what}"), mend);
+            }
         }
-        paths.push(path);
     }
-    (ListSource::Files(paths), entries)
+    entries
 }
 
-/// What was last got. Nothing was before the first time, which is not wrong.
-fn over_http(list: &HttpList, given: &At<items::HttpList>, of: &str, context: &Context<'_>) -> Vec<Listed> {
-    match context.lists.get(&list.url) {
-        Some(text) => read(text, &format!("{of}, {}", given.thing), context),
-        None => Vec::new(),
+/// What is known already.
+fn as_said(said: &Said, item: &items::Discovery, of: &str, context: &Context<'_>) -> Vec<Listed> {
+    match said {
+        Said::Files(texts) => {
+            let texts = texts.iter();
+            texts
+                .flat_map(|(file, text)| read(text, &file.display().to_string(), context))
+                .collect()
+        }
+        Said::Answer(text) => {
+            let thing = item.http.given().map_or("http", |given| given.thing.as_str());
+            read(text, &format!("{of}, {thing}"), context)
+        }
     }
 }
 

@@ -205,7 +205,7 @@ fn asked(
         if is_target && listed.is_some() {
             let what = format!("{of} names {}, which is a target and a list", shown(&name.value));
             report.problem(name.id, what, "give one of them another name");
-        } else if !is_target && listed.is_none() {
+        } else if !is_target && listed.is_none() && !targets.may_be_more {
             let what = format!("{of} names target {}, which there is not", shown(&name.value));
             let lists = targets.lists.iter().map(|(list, _)| *list);
             let known: Vec<_> = targets.names.iter().copied().chain(lists).collect();

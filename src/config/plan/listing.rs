@@ -23,6 +23,17 @@ pub enum ListSource {
     Http(HttpList),
 }
 
+impl ListSource {
+    /// Whether it is in the same place, which may be asked in another way.
+    pub fn is_where(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Files(one), Self::Files(other)) => one == other,
+            (Self::Http(one), Self::Http(other)) => one.url == other.url,
+            (Self::Files(_), Self::Http(_)) | (Self::Http(_), Self::Files(_)) => false,
+        }
+    }
+}
+
 /// A list that is asked for over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpList {
@@ -34,24 +45,54 @@ pub struct HttpList {
     pub authorization: Option<Authorization>,
 }
 
-/// What was last got from the lists that are asked for over HTTP.
+impl HttpList {
+    /// Reads the file again that its credentials are in; whether it holds others now. On an error they stay.
+    pub fn reread(&mut self) -> Result<bool, String> {
+        let authorization = self.authorization.as_mut();
+        authorization.map_or(Ok(false), |authorization| authorization.credentials.reread())
+    }
+}
+
+/// What a list says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Said {
+    /// Each file and its text.
+    Files(Vec<(PathBuf, String)>),
+    /// What a server has answered.
+    Answer(String),
+}
+
+/// What is known of lists, by their names: two may be at the same place and be shown something else there.
 #[derive(Clone, Debug, Default)]
-pub struct Lists(HashMap<Url, String>);
+pub struct Lists {
+    said: HashMap<Name, (ListSource, Said)>,
+    reads_no_files: bool,
+}
 
 impl Lists {
-    pub fn get(&self, url: &Url) -> Option<&str> {
-        self.0.get(url).map(String::as_str)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Puts what was got now in the place of what was before, and gives that back.
-    pub fn put(&mut self, url: &Url, text: Option<String>) -> Option<String> {
-        match text {
-            Some(text) => self.0.insert(url.clone(), text),
-            None => self.0.remove(url),
+    /// Nothing is known, and what is not is left out: also files are not read.
+    pub fn only_known() -> Self {
+        Self {
+            reads_no_files: true,
+            ..Self::default()
         }
+    }
+
+    pub const fn reads_no_files(&self) -> bool {
+        self.reads_no_files
+    }
+
+    /// What a list said there.
+    pub fn get(&self, name: &Name, source: &ListSource) -> Option<&Said> {
+        let (place, said) = self.said.get(name)?;
+        place.is_where(source).then_some(said)
+    }
+
+    pub fn put(&mut self, name: &Name, source: &ListSource, said: Said) {
+        self.said.insert(name.clone(), (source.clone(), said));
+    }
+
+    pub fn remove(&mut self, name: &Name) {
+        self.said.remove(name);
     }
 }

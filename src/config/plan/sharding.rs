@@ -44,35 +44,43 @@ fn is_one_place(target: &Target) -> bool {
     !target.share || target.budget.is_some()
 }
 
-/// What stays together. A bundle goes by the first name of a target of it, so that a probe that is added to it moves
-/// nothing.
-struct Bundles(HashMap<Name, Name>);
+/// What is run by one shard as a whole goes by the name of one part of it: by that of a probe, where there is one, since
+/// targets come and go with their lists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Part {
+    /// With a budget: all its targets.
+    Probe(Name),
+    /// All that is probed there.
+    Target(Name),
+}
+
+/// What stays together.
+struct Bundles(HashMap<Part, Part>);
 
 impl Bundles {
     /// A budget of a probe ties its targets to one another, and with them what else is probed there.
     fn of(probes: &[Arc<Probe>]) -> Self {
         let mut bundles = Self(HashMap::new());
         for probe in probes.iter().filter(|probe| probe.budget.is_some()) {
-            let mut tied = probe.targets.iter().filter(|target| is_one_place(target));
-            let Some(first) = tied.next() else {
-                continue;
-            };
-            for target in tied {
-                bundles.tie(&first.name, &target.name);
+            for target in probe.targets.iter().filter(|target| is_one_place(target)) {
+                bundles.tie(
+                    &Part::Probe(probe.name.clone()),
+                    &Part::Target(target.name.clone()),
+                );
             }
         }
         bundles
     }
 
-    fn first_of<'a>(&'a self, target: &'a Name) -> &'a Name {
-        let mut name = target;
-        while let Some(other) = self.0.get(name) {
-            name = other;
+    fn first_of<'a>(&'a self, part: &'a Part) -> &'a Part {
+        let mut first = part;
+        while let Some(other) = self.0.get(first) {
+            first = other;
         }
-        name
+        first
     }
 
-    fn tie(&mut self, one: &Name, other: &Name) {
+    fn tie(&mut self, one: &Part, other: &Part) {
         let (one, other) = (self.first_of(one).clone(), self.first_of(other).clone());
         if one != other {
             let (first, second) = if one < other { (one, other) } else { (other, one) };
@@ -84,12 +92,16 @@ impl Bundles {
     fn name(&self, probe: &Probe, target: &Target) -> String {
         // No name of a target or probe holds this.
         const BETWEEN: char = '\0';
-        let tied = probe.targets.iter().find(|target| is_one_place(target));
-        match (is_one_place(target), probe.budget, tied) {
-            (true, ..) => self.first_of(&target.name).to_string(),
-            (false, Some(_), Some(tied)) => self.first_of(&tied.name).to_string(),
-            (false, Some(_), None) => format!("{}{BETWEEN}", probe.name),
-            (false, None, _) => format!("{}{BETWEEN}{}", probe.name, target.name),
+        let part = if probe.budget.is_some() {
+            Part::Probe(probe.name.clone())
+        } else if is_one_place(target) {
+            Part::Target(target.name.clone())
+        } else {
+            return format!("{}{BETWEEN}{}", probe.name, target.name);
+        };
+        match self.first_of(&part) {
+            Part::Probe(probe) => format!("{probe}{BETWEEN}"),
+            Part::Target(target) => target.to_string(),
         }
     }
 }
@@ -200,6 +212,31 @@ mod tests {
         for index in 0..3 {
             let part = case.plan().of_shard(Shard::new(index, 3).unwrap());
             assert!(part.series().count() > 5, "shard {index}");
+        }
+    }
+
+    /// A list may name another target, which sorts before all others or takes the place of one.
+    #[test]
+    fn a_bundle_stays_where_it_is_when_its_targets_change() {
+        let runner = |targets: &[&str]| {
+            let of = |name: &&str| {
+                format!("{{ name: {name}, url: 'http://localhost/v1', api: openai_chat, model: m }}")
+            };
+            let all: Vec<_> = targets.iter().map(of).collect();
+            let text = format!(
+                "targets: [{}]\nprobes: [{{ name: p, budget: {{ requests: 100000, per: day }} }}, {{ name: q }}]\n",
+                all.join(", ")
+            );
+            let runs = |index: &u32| {
+                let plan = config::parse(&text, "probes.yaml", Path::new(".")).unwrap();
+                let part = plan.of_shard(Shard::new(*index, 16).unwrap());
+                part.series().count() == 2 * targets.len()
+            };
+            (0..16).find(runs).expect("one shard runs all of it")
+        };
+        let before = runner(&["m", "n"]);
+        for targets in [&["a", "m", "n"][..], &["n"], &["x", "y", "z"], &["b"]] {
+            assert_eq!(runner(targets), before, "{targets:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     budget::Unit,
+    clock::process_began,
     metrics::{
         families::{Family, Kind, Scope, Since, exporter, process},
         latency,
@@ -212,10 +213,13 @@ pub(super) static FAMILIES: &[Family] = &[
         Kind::Gauge,
         "Resident memory size in bytes.",
     ),
-    process(
+    exporter(
         "process_start_time_seconds",
         Kind::Gauge,
+        &[],
+        Since::Load,
         "Start time of the process since unix epoch in seconds.",
+        |_, rows| rows.one(process_began()),
     ),
     process(
         "process_threads",
