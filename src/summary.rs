@@ -59,7 +59,7 @@ impl Judged {
     }
 
     /// What a diagnosis needs of it; `None` of a request that never started.
-    fn sample(&self) -> Option<Sample> {
+    pub fn sample(&self) -> Option<Sample> {
         let Self { record, measured, .. } = self;
         let line = &record.timeline;
         let fate = match record.outcome {

@@ -304,6 +304,25 @@ fn real_prometheus_3_stores_classic_histograms_beside_native_ones() {
     assert_eq!(found.1, Some(100.0));
 }
 
+/// A counter that was at 100 when it was first scraped rose by 100, not by 0.
+#[test]
+#[ignore = "needs Prometheus: run tests/run.sh"]
+fn real_prometheus_3_knows_since_when_is_counted() {
+    let simulator = simulator();
+    let exporter = exporter_after_a_burst(&simulator, "{}");
+    let config = format!(
+        "global: {{ scrape_interval: 1s, scrape_protocols: [PrometheusProto] }}\nscrape_configs: [{{ job_name: exporter, static_configs: [{{ targets: ['{}'] }}] }}]\n",
+        exporter.address
+    );
+    let created = "--enable-feature=created-timestamp-zero-ingestion";
+    let prometheus = Prometheus::configured("LLM_PROBE_TEST_PROMETHEUS3", &config, &[created]);
+    let rose = "max_over_time(llm_probe_requests_total[10m]) - min_over_time(llm_probe_requests_total[10m])";
+    let found = eventually("it is stored", || query(&prometheus, rose).first().cloned());
+    assert_eq!(found.1, Some(100.0));
+    let bucket = "min_over_time(llm_probe_time_to_first_token_seconds_bucket{le=\"+Inf\"}[10m])";
+    assert_eq!(query(&prometheus, bucket)[0].1, Some(0.0));
+}
+
 fn fed(command: &mut Command, text: &str) -> String {
     let mut child = command
         .stdin(Stdio::piped())

@@ -23,12 +23,12 @@ use crate::configuration;
 const MOST: f64 = 0.001;
 
 /// Bursts of each kind.
-const ROUNDS: u32 = 20;
+const ROUNDS: u32 = 60;
 
 const USERS: u32 = 200;
 
 /// From the start of a burst to that of the next.
-const EVERY: Duration = Duration::from_secs(3);
+const EVERY: Duration = Duration::from_secs(2);
 
 /// What the scraper does in a burst.
 #[derive(Clone, Copy, Debug)]

@@ -26,7 +26,7 @@ pub struct Burst {
     /// Times to first token and inter-token latencies, one a request that has one, in seconds.
     pub ttft: Vec<f64>,
     pub itl: Vec<f64>,
-    /// What made it slow.
+    /// What made requests miss.
     pub cause: Option<Cause>,
 }
 
@@ -68,7 +68,7 @@ pub struct Point {
     pub ttft_p50: Option<Seconds>,
     pub ttft_p95: Option<Seconds>,
     pub itl_p50: Option<Seconds>,
-    /// What made the last burst that missed slow.
+    /// What made requests miss in the last burst that missed.
     pub limited_by: Option<Cause>,
 }
 
@@ -96,7 +96,7 @@ impl Tried {
             (Some(false), None | Some(Skip::Backoff)) => {
                 self.missed += 1;
                 self.refused |= burst.cut_short.is_some();
-                self.cause = burst.cause.filter(|cause| *cause != Cause::None);
+                self.cause = burst.cause;
             }
             (Some(true), None | Some(Skip::Backoff)) => self.met += 1,
             // It says nothing of the requests that were never sent.

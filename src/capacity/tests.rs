@@ -32,7 +32,7 @@ fn burst(bounds: &Bounds, load: Load, met: bool) -> Burst {
         good: if met { judged } else { judged / 2 },
         ttft: vec![0.1, 0.2],
         itl: vec![0.01],
-        cause: Some(if met { Cause::None } else { Cause::Queue }),
+        cause: (!met).then_some(Cause::Queue),
         ..Burst::default()
     }
 }

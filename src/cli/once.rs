@@ -68,7 +68,7 @@ pub(super) struct OnceArgs {
     #[command(flatten)]
     config: ConfigArgs,
 
-    /// The probes to run; all without a name.
+    /// The probes to run; all without a name. One with `cache: pair` stands for both that it makes.
     #[arg(value_name = "PROBE")]
     probes: Vec<String>,
 

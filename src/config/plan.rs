@@ -13,7 +13,11 @@ mod renewal;
 mod sharding;
 mod slo;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::HeaderName;
 use serde_json::{Map, Value};
@@ -46,6 +50,9 @@ use crate::{
     tokenizer::Tokenizer,
     units::{Name, Ratio, Tokens},
 };
+
+/// What a probe with `cache: pair` makes of its name: NAME-cold and NAME-warm.
+pub(super) const PAIR: [&str; 2] = ["cold", "warm"];
 
 /// A validated configuration.
 #[derive(Debug)]
@@ -109,25 +116,29 @@ impl Plan {
         &self.probes
     }
 
-    /// The plan with only the probes of these names; without names, the whole plan. The error says which name
-    /// is unknown and which there are.
+    /// The plan with only the probes of these names; without names, the whole plan. A probe with `cache: pair` stands for
+    /// both that it makes. The error says which name is unknown and which there are.
     pub fn only(mut self, names: &[String]) -> Result<Self, String> {
-        let known = |name: &String| self.probes.iter().any(|probe| probe.name.as_str() == name);
-        if let Some(unknown) = names.iter().find(|name| !known(name)) {
-            let probes: Vec<_> = self
-                .probes
-                .iter()
-                .map(|probe| format!("`{}`", probe.name))
-                .collect();
-            return Err(format!(
-                "no probe is named `{unknown}`; there are {}",
-                probes.join(", ")
-            ));
+        if names.is_empty() {
+            return Ok(self);
         }
-        if !names.is_empty() {
-            self.probes
-                .retain(|probe| names.iter().any(|name| probe.name.as_str() == name));
+        let known: Vec<_> = self.probes.iter().map(|probe| probe.name.to_string()).collect();
+        let mut meant = BTreeSet::new();
+        for name in names {
+            let pair = PAIR.map(|which| format!("{name}-{which}"));
+            if known.contains(name) {
+                meant.insert(name.clone());
+            } else if pair.iter().all(|half| known.contains(half)) {
+                meant.extend(pair);
+            } else {
+                let probes: Vec<_> = known.iter().map(|probe| format!("`{probe}`")).collect();
+                return Err(format!(
+                    "no probe is named `{name}`; there are {}",
+                    probes.join(", ")
+                ));
+            }
         }
+        self.probes.retain(|probe| meant.contains(probe.name.as_str()));
         Ok(self)
     }
 

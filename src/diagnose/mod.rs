@@ -19,6 +19,7 @@
 //! the cause none, more confident the closer everything is to the reference. Without a reference nothing is known:
 //! none, with confidence 0.
 
+mod missed;
 mod observed;
 mod replicas;
 mod sentence;
@@ -28,6 +29,7 @@ use serde::{Serialize, Serializer};
 
 use self::staircase::Slots;
 pub use self::{
+    missed::{Miss, cause_of},
     observed::{Evidence, Fate, Observed, Sample},
     replicas::Spread,
     staircase::Staircase,
@@ -250,6 +252,11 @@ impl Found {
     }
 }
 
+/// By how many seconds something takes longer: what got shorter cost nothing, as seconds are never negative.
+fn longer(this: Option<Seconds>, that: Option<Seconds>) -> f64 {
+    this.zip(that).map_or(0.0, |(this, that)| (this - that).get())
+}
+
 /// The cause and how sure it is.
 fn cause(
     burst: &Observed,
@@ -265,11 +272,6 @@ fn cause(
     if !is_compared {
         return Found::new(Cause::None, 0.0);
     }
-    // Seconds are never negative: what got shorter cost nothing.
-    let longer = |this: Option<Seconds>, that: Option<Seconds>| match (this, that) {
-        (Some(this), Some(that)) => (this - that).get(),
-        _ => 0.0,
-    };
     let first = longer(burst.medians.ttft, reference.ttft);
     let decode = longer(burst.medians.itl, reference.itl) * burst.intervals;
     let is_inflated =

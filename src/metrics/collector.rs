@@ -124,11 +124,11 @@ impl Collected {
         match family.scope {
             Scope::Series(read) => {
                 let series = self.series.iter();
-                series.for_each(|(labels, of)| read(of, rows.of(labels)));
+                series.for_each(|(labels, of)| read(of, rows.of(labels).since(of.numbers.since)));
             }
             Scope::Probe(read) => {
                 let lags = self.lags.iter();
-                lags.for_each(|(labels, of)| read(of, rows.of(labels)));
+                lags.for_each(|(labels, of)| read(of, rows.of(labels).since(of.since)));
             }
             Scope::Target => self.targets.iter().for_each(|labels| rows.of(labels).one(1.0)),
             Scope::Certificate => {
@@ -149,7 +149,7 @@ impl Collected {
                 let guards = self.guards.iter();
                 guards.for_each(|(labels, guard)| rows.of(labels).known(read(guard)));
             }
-            Scope::Exporter(read) => read(&self.exporter, &mut rows),
+            Scope::Exporter(read) => read(&self.exporter, rows.since(self.exporter.since)),
             Scope::Answer(read) => read(&self.answered, &mut rows),
             Scope::Process => {
                 let of_it = self.process.iter().find(|(name, _)| name == family.name);

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::latency::{Latency, Layouts};
-use crate::{shard::Shard, units::Name};
+use crate::{clock::unix_now, shard::Shard, units::Name};
 
 #[derive(Clone, Debug)]
 pub(super) struct Exporter {
+    /// Since when it counts, in seconds since the Unix epoch.
+    pub(super) since: f64,
     pub(super) last_load_succeeded: bool,
     pub(super) last_loaded: Option<f64>,
     pub(super) paused_since: Option<f64>,
@@ -20,6 +22,7 @@ pub(super) struct Exporter {
 impl Exporter {
     pub(super) fn new(layouts: &Layouts) -> Self {
         Self {
+            since: unix_now(),
             last_load_succeeded: false,
             last_loaded: None,
             paused_since: None,

@@ -28,6 +28,8 @@ pub(super) struct Sample<'a> {
     own: &'static [&'static str],
     /// Their values.
     values: Vec<Cow<'a, str>>,
+    /// Since when what is counted here counts from 0, in seconds since the Unix epoch, where that is known.
+    pub(super) since: Option<f64>,
     pub(super) value: Value<'a>,
 }
 
@@ -83,6 +85,7 @@ impl<'a> From<&'a Latency> for Value<'a> {
 #[derive(Debug)]
 pub(super) struct Rows<'a> {
     scope: &'a [Label],
+    since: Option<f64>,
     exposed: Exposed<'a>,
 }
 
@@ -91,6 +94,7 @@ impl<'a> Rows<'a> {
         let samples = Vec::new();
         Self {
             scope: &[],
+            since: None,
             exposed: Exposed { family, samples },
         }
     }
@@ -98,6 +102,12 @@ impl<'a> Rows<'a> {
     /// What follows is of the series, probe or target with these labels.
     pub(super) fn of(&mut self, scope: &'a [Label]) -> &mut Self {
         self.scope = scope;
+        self
+    }
+
+    /// What follows counts since then, in seconds since the Unix epoch.
+    pub(super) fn since(&mut self, unix: f64) -> &mut Self {
+        self.since = Some(unix);
         self
     }
 
@@ -156,6 +166,7 @@ impl<'a> Rows<'a> {
             scope: self.scope,
             own: family.labels,
             values,
+            since: self.since,
             value,
         });
     }

@@ -8,6 +8,7 @@ use super::latency::{Latency, Layouts};
 use crate::{
     baseline::Medians,
     capacity::Capacity,
+    clock::unix_now,
     config::plan::{Price, Series, Slo},
     measure::{Measurement, TokenSource},
     outcome::{Failure, Invalid, Outcome, Skip},
@@ -69,6 +70,8 @@ pub(super) struct Consumption {
 
 #[derive(Clone, Debug)]
 pub(super) struct Numbers {
+    /// Since when it counts, in seconds since the Unix epoch.
+    pub(super) since: f64,
     /// The plan in force: objectives, price.
     pub(super) plan: Series,
     /// The interval in force.
@@ -120,6 +123,7 @@ impl Numbers {
     pub(super) fn new(plan: Series, layouts: &Layouts) -> Self {
         let latency = |family| layouts.latency(family);
         Self {
+            since: unix_now(),
             interval: plan.probe.every,
             plan,
             requests: 0,
@@ -381,6 +385,8 @@ impl Numbers {
 /// How late the bursts and requests of a probe were.
 #[derive(Clone, Debug)]
 pub(super) struct Lags {
+    /// Since when they count, in seconds since the Unix epoch.
+    pub(super) since: f64,
     pub(super) schedule: Latency,
     pub(super) send: Latency,
 }
@@ -388,6 +394,7 @@ pub(super) struct Lags {
 impl Lags {
     pub(super) fn new(layouts: &Layouts) -> Self {
         Self {
+            since: unix_now(),
             schedule: layouts.latency("llm_probe_schedule_lag_seconds"),
             send: layouts.latency("llm_probe_send_lag_seconds"),
         }

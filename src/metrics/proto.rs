@@ -57,6 +57,9 @@ pub(super) struct LabelPair {
 pub(super) struct Number {
     #[prost(double, optional, tag = "1")]
     pub(super) value: Option<f64>,
+    /// Of a counter.
+    #[prost(message, optional, tag = "3")]
+    pub(super) created_timestamp: Option<Timestamp>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -78,6 +81,8 @@ pub(super) struct Histogram {
     /// Of each bucket, how much more it holds than the one before.
     #[prost(sint64, repeated, packed = "false", tag = "13")]
     pub(super) positive_delta: Vec<i64>,
+    #[prost(message, optional, tag = "15")]
+    pub(super) created_timestamp: Option<Timestamp>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -137,8 +142,12 @@ impl From<&Exposed<'_>> for MetricFamily {
             Kind::Histogram(_) => MetricType::Histogram,
         };
         let metric = |sample: &exposition::Sample<'_>| {
+            let since = sample.since.map(Timestamp::from);
             let number = match sample.value {
-                Value::Number(value) => Some(Number { value: Some(value) }),
+                Value::Number(value) => Some(Number {
+                    value: Some(value),
+                    created_timestamp: since.filter(|_| kind == MetricType::Counter),
+                }),
                 Value::Histogram(_) => None,
             };
             Metric {
@@ -147,7 +156,10 @@ impl From<&Exposed<'_>> for MetricFamily {
                 counter: number.filter(|_| kind == MetricType::Counter),
                 histogram: match sample.value {
                     Value::Number(_) => None,
-                    Value::Histogram(latency) => Some(latency.into()),
+                    Value::Histogram(latency) => Some(Histogram {
+                        created_timestamp: since,
+                        ..latency.into()
+                    }),
                 },
             }
         };
@@ -223,18 +235,24 @@ impl Histogram {
 
 impl From<exemplar::Exemplar> for Exemplar {
     fn from(exemplar: exemplar::Exemplar) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "seconds since 1970, and nanoseconds of one"
-        )]
-        let timestamp = Timestamp {
-            seconds: exemplar.unix.floor() as i64,
-            nanos: (exemplar.unix.fract() * 1e9) as i32,
-        };
         Self {
             label: vec![(exemplar::Exemplar::LABEL, exemplar.id.to_string().as_str()).into()],
             value: Some(exemplar.value),
-            timestamp: Some(timestamp),
+            timestamp: Some(exemplar.unix.into()),
+        }
+    }
+}
+
+/// From seconds since the Unix epoch.
+impl From<f64> for Timestamp {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "seconds since 1970, and nanoseconds of one"
+    )]
+    fn from(unix: f64) -> Self {
+        Self {
+            seconds: unix.floor() as i64,
+            nanos: (unix.fract() * 1e9) as i32,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     baseline::Baseline,
     capacity::{self, Next, Search},
     config::plan::{Bounds, Series},
-    diagnose::{Cause, Lowest, diagnose},
+    diagnose::{Cause, Lowest, Miss, cause_of, diagnose},
     load::Load,
     outcome::Skip,
     protection::{Brake, Spending},
@@ -85,7 +85,7 @@ impl Runner {
         let is_open = load.rate().is_some();
         let brake = Brake::new(self.probe.protect);
         let mut burst = capacity::Burst::default();
-        let (mut missed, mut waited) = (0, false);
+        let (mut misses, mut missed, mut waited) = (Vec::new(), 0, false);
         // Half of what a user may wait is no small error any more.
         let long = series
             .step
@@ -104,6 +104,11 @@ impl Runner {
             burst.itl.extend(judged.measured.itl.map(Seconds::get));
             if judged.verdicts.get(Objective::Goodput) == Some(Verdict::Missed) {
                 missed += 1;
+                misses.extend(
+                    judged
+                        .sample()
+                        .and_then(|sample| Miss::of(sample, &judged.verdicts)),
+                );
                 if !capacity::can_meet(planned, missed, objective) {
                     brake.ease();
                 }
@@ -119,21 +124,32 @@ impl Runner {
         burst.cut_short = brake.reason().or(cancelled).or(shed).or(throttled);
         burst.met = summary.objective_met;
         (burst.judged, burst.good) = (summary.judged, summary.good);
-        burst.cause = Some(cause(load, &summary, lowest, bounds));
+        burst.cause = cause(load, &summary, &misses, lowest, bounds);
         burst
     }
 }
 
-/// What made a burst slow, compared with the lowest load of this search.
-fn cause(load: Load, summary: &Summary, lowest: &mut Option<Lowest>, bounds: &Bounds) -> Cause {
+/// What made requests of a burst miss, compared with the lowest load of this search.
+fn cause(
+    load: Load,
+    summary: &Summary,
+    misses: &[Miss],
+    lowest: &mut Option<Lowest>,
+    bounds: &Bounds,
+) -> Option<Cause> {
     let (observed, is_lowest) = (&summary.observed, load == bounds.lowest);
     let of_lowest = lowest.as_ref().filter(|_| !is_lowest);
     let diagnosis = diagnose(load, observed, of_lowest, is_lowest, &Baseline::default());
+    let cause = if diagnosis.held_back {
+        Some(Cause::Network)
+    } else {
+        cause_of(misses, observed, of_lowest)
+    };
     if is_lowest && observed.is_reference() {
         *lowest = Some(Lowest {
             load,
             observed: observed.clone(),
         });
     }
-    diagnosis.cause
+    cause
 }

@@ -133,9 +133,8 @@ fn once_finds_as_many_users_as_there_are_slots() {
             "{slots} slots: {found}"
         );
         let sentence = found["sentence"].as_str().unwrap();
-        // One user too many waits: what limits it shows in a burst of its own, and not always here.
         assert!(
-            sentence.starts_with("meets 99 %") && sentence.contains(", limited by "),
+            sentence.starts_with("meets 99 %") && sentence.ends_with(", limited by queue"),
             "{sentence}"
         );
         let sent = simulator.requests().len() as u64 - before;
@@ -316,7 +315,7 @@ fn a_scheduled_search_is_exported_and_counts_for_no_objective() {
     );
     let page = exporter.get("/").body;
     assert!(
-        page.contains("up to 8 users") && page.contains("limited by "),
+        page.contains("up to 8 users") && page.contains("limited by queue"),
         "{page}"
     );
     assert!(

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{
-        plan::{Bounds, Probe},
+        plan::{Bounds, PAIR, Probe},
         positions::NodeId,
         problem::{list, shown},
         report::Report,
@@ -32,7 +32,7 @@ pub(super) fn pair(
             "let the target have `share: false`, or name other `targets`",
         );
     }
-    let [cold_name, warm_name] = ["cold", "warm"].map(|which| format!("{}-{which}", cold.name));
+    let [cold_name, warm_name] = PAIR.map(|which| format!("{}-{which}", cold.name));
     let taken: Vec<_> = [cold_name.as_str(), warm_name.as_str()]
         .into_iter()
         .filter(|name| names.iter().flatten().any(|taken| taken.as_str() == *name))
@@ -81,4 +81,37 @@ pub(super) fn pair(
         ..cold
     };
     vec![cold, warm]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config;
+
+    #[test]
+    fn a_pair_is_named_by_what_was_written() {
+        let text = "targets: [{ name: t, url: 'http://127.0.0.1:9', api: openai_chat, model: m }]\n\
+            probes:\n  - { name: chat, every: 1m, prompt: { tokens: 1000, prefix_tokens: 900, cache: pair } }\n  \
+            - { name: other, every: 1m }\n";
+        let named = |names: &[&str]| {
+            let plan = config::parse(text, "probes.yaml", Path::new(".")).unwrap();
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            let only = plan.only(&names)?;
+            Ok(only
+                .probes()
+                .iter()
+                .map(|probe| probe.name.to_string())
+                .collect::<Vec<_>>())
+        };
+        assert_eq!(named(&["chat"]), Ok(vec!["chat-cold".into(), "chat-warm".into()]));
+        assert_eq!(
+            named(&["chat-warm", "other"]),
+            Ok(vec!["chat-warm".into(), "other".into()])
+        );
+        assert_eq!(
+            named(&["chat", "others"]),
+            Err("no probe is named `others`; there are `chat-cold`, `chat-warm`, `other`".to_owned())
+        );
+    }
 }

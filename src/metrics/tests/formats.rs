@@ -8,6 +8,7 @@ use super::{
     super::{exemplar::Exemplar, native::ZERO_THRESHOLD, proto},
     *,
 };
+use crate::clock::unix_now;
 
 /// Values by name and labels, `le` included.
 type Samples = BTreeMap<(String, Vec<(String, String)>), f64>;
@@ -168,6 +169,54 @@ fn assert_same(left: &Samples, right: &Samples) {
         );
     }
     assert_eq!(left.len(), right.len());
+}
+
+/// Prometheus tells from them that a counter began at 0 before it was first scraped, and when it began anew.
+#[tokio::test]
+async fn protobuf_tells_since_when_counters_and_histograms_count() {
+    let metrics = metrics_with(true, &[]);
+    let series = rich("p", "t", 1);
+    let created = |kind, within: std::ops::RangeInclusive<f64>| {
+        let mut found = 0;
+        for family in families(&metrics) {
+            for metric in &family.metric {
+                let counted = metric.counter.map(|counter| counter.created_timestamp);
+                let histogram = metric.histogram.as_ref();
+                let of_kind = match kind {
+                    proto::MetricType::Counter => counted,
+                    _ => histogram.map(|histogram| histogram.created_timestamp),
+                };
+                let is_of_the_probe = metric.label.iter().any(|label| label.name() == "probe");
+                let Some(created) = of_kind.filter(|_| is_of_the_probe) else {
+                    continue;
+                };
+                let created = created.unwrap_or_else(|| panic!("{}", family.name()));
+                let unix = created.seconds as f64 + f64::from(created.nanos) / 1e9;
+                assert!(within.contains(&unix), "{}: {unix} {within:?}", family.name());
+                found += 1;
+            }
+            assert!(
+                family
+                    .metric
+                    .iter()
+                    .all(|metric| metric.gauge.is_none_or(|gauge| gauge.created_timestamp.is_none())),
+                "{}",
+                family.name()
+            );
+        }
+        found
+    };
+    let nearly = 1e-5;
+    let before = unix_now() - nearly;
+    let held = exercise(&metrics, &series);
+    let after = unix_now() + nearly;
+    for kind in [proto::MetricType::Counter, proto::MetricType::Histogram] {
+        assert!(created(kind, before..=after) > 10);
+    }
+    drop(held);
+    let again = unix_now() - nearly;
+    let _held = exercise(&metrics, &series);
+    assert!(created(proto::MetricType::Counter, again..=unix_now() + nearly) > 10);
 }
 
 #[tokio::test(start_paused = true)]
