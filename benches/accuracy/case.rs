@@ -13,6 +13,8 @@ pub(crate) enum Tool {
     BareCold,
     /// The yardstick on connections that are there already.
     BareWarm,
+    AiPerf,
+    GuideLlm,
 }
 
 impl Tool {
@@ -21,6 +23,8 @@ impl Tool {
             Self::Ours => "llm-probe-exporter",
             Self::BareCold => "bare client, cold",
             Self::BareWarm => "bare client, pooled",
+            Self::AiPerf => "AIPerf",
+            Self::GuideLlm => "GuideLLM",
         }
     }
 }
@@ -54,8 +58,11 @@ pub(crate) struct Case {
 }
 
 /// All cases, those of one load beside one another, so that whatever else the machine does meets them all.
-pub(crate) fn all() -> Vec<Case> {
-    let tools = [Tool::Ours, Tool::BareCold, Tool::BareWarm];
+pub(crate) fn all(peers: bool) -> Vec<Case> {
+    let mut tools = vec![Tool::Ours, Tool::BareCold, Tool::BareWarm];
+    if peers {
+        tools.extend([Tool::AiPerf, Tool::GuideLlm]);
+    }
     let early = [1, 50, 200, 500, 1000]
         .into_iter()
         .flat_map(|users| tools.iter().map(move |&tool| (tool, Way::EarlyHeads, users)));

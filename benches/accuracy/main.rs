@@ -1,5 +1,5 @@
-//! How far what we measure is from what was true, and what measuring costs, beside a bare client.
-//! `cargo bench --bench accuracy`, on a machine that does nothing else; README.md of the benches says more.
+//! How far what we measure is from what was true, and what measuring costs, beside a bare client and, with `--peers`,
+//! other tools. `cargo bench --bench accuracy`, on a machine that does nothing else; README.md of the benches says more.
 //!
 //! Simulated servers, processes of their own, remember when they really read each request and wrote each token. Each case
 //! is measured by a process of its own (this program again, with `--order`), so that peaks of memory do not mix; what it
@@ -20,6 +20,7 @@ mod bare;
 mod case;
 mod figures;
 mod ours;
+mod peers;
 mod server;
 #[path = "../support/mod.rs"]
 mod support;
@@ -36,6 +37,7 @@ use clap::Parser;
 use self::{
     case::{Case, Order, Tool, Way},
     figures::Figures,
+    peers::Peers,
     server::{Known, Servers},
     support::{
         machine::{Cores, cpu_seconds, load_average, raise_file_limit},
@@ -55,6 +57,9 @@ struct Args {
     /// Only cases with so many users; may be repeated.
     #[arg(long)]
     users: Vec<u32>,
+    /// Measure AIPerf and GuideLLM, too. Both have to be on the path.
+    #[arg(long)]
+    peers: bool,
     /// What this process is to measure, in JSON: for itself.
     #[arg(long, hide = true)]
     order: Option<String>,
@@ -75,9 +80,16 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     raise_file_limit();
+    let peers = match args.peers.then(Peers::find).transpose() {
+        Ok(peers) => peers,
+        Err(missing) => {
+            eprintln!("{missing}");
+            return ExitCode::FAILURE;
+        }
+    };
     let folder = tempfile::tempdir().expect("there is room for files");
     let servers = Servers::start(folder.path());
-    let cases = case::all().into_iter();
+    let cases = case::all(args.peers).into_iter();
     let cases = cases.filter(|case| args.users.is_empty() || args.users.contains(&case.users));
     let mut rows: Vec<_> = cases.map(|case| (case, Vec::new())).collect();
     let load = load_average();
@@ -94,7 +106,10 @@ fn main() -> ExitCode {
                 case.users
             );
             let order = order(*case, &servers);
-            let told = by_a_process(&order);
+            let told = match &peers {
+                Some(peers) if matches!(case.tool, Tool::AiPerf | Tool::GuideLlm) => peers.measure(&order),
+                _ => by_a_process(&order),
+            };
             realtime |= told.realtime;
             let known = Known::of(&order);
             rounds.push(Figures::of(&told, &known, case.users));

@@ -24,6 +24,37 @@ pub(crate) fn memory(process: &str, what: &str) -> f64 {
     kib.unwrap_or(0.0) * 1024.0 / 1e6
 }
 
+/// What a process and its descendants hold, pages that several share counted once (PSS), in MB.
+pub(crate) fn family_memory(process: u32) -> f64 {
+    let processes = fs::read_dir("/proc").expect("the kernel tells of processes");
+    let parents: Vec<(u32, u32)> = processes
+        .filter_map(|process| {
+            let process = process.ok()?;
+            let id = process.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(process.path().join("stat")).ok()?;
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            Some((id, parent))
+        })
+        .collect();
+    let mut family = vec![process];
+    let mut looked_at = 0;
+    while let Some(&member) = family.get(looked_at) {
+        looked_at += 1;
+        family.extend(
+            parents
+                .iter()
+                .filter(|(_, parent)| *parent == member)
+                .map(|(id, _)| *id),
+        );
+    }
+    let held = family.iter().filter_map(|member| {
+        let smaps = fs::read_to_string(format!("/proc/{member}/smaps_rollup")).ok()?;
+        let line = smaps.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    held.sum::<f64>() * 1024.0 / 1e6
+}
+
 /// CPU time that a process has taken, that of its ended children included, in seconds.
 pub(crate) fn cpu_seconds(process: &str) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
