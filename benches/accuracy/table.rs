@@ -101,7 +101,8 @@ pub(crate) fn bounds(rows: &[Row]) -> Vec<Bound> {
             (Way::Tls, _) => bound("TTFT error p99, less the handshake", p99, 2.0, "ms"),
             _ => {}
         }
-        if case.way == Way::EarlyHeads {
+        // With one user there is little but what the process does without any.
+        if case.way == Way::EarlyHeads && case.users >= 50 {
             bound("CPU per token", ratio(rows, *case), 1.3, "× the bare client");
             match case.users {
                 50 => bound("peak memory", Some(all.peak_memory), 20.0, "MB"),
