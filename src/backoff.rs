@@ -1,13 +1,14 @@
 //! When an endpoint that sheds load is left alone: a circuit per target, and the watch over a running burst.
 //! No clock: instants are passed in.
 //!
-//! 429, 503 and 529 shed load. The circuit opens when the share of them in a burst reaches `protect.abort_over`,
-//! or when one of them says when to come back. It is open for what the endpoint asks, at least for a base that
+//! 429, 503 and 529 shed load. The circuit opens when the share of them in a burst, or among the last requests of it that
+//! ended, reaches `protect.abort_over`, or as soon as one of them says when to come back. It is open for what the endpoint asks, at least for a base that
 //! doubles with every trial that fails. Then the next due burst begins with one trial request: its success
 //! closes the circuit, its failure opens it again. Nothing is sent but for a burst that is due.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
@@ -22,12 +23,17 @@ const LONGEST: Duration = Duration::from_mins(10);
 /// What an endpoint asks for is honoured up to this.
 const LONGEST_ASKED: Duration = Duration::from_hours(1);
 
+/// How many of the requests that ended last say whether to go on, where [`Protect::after`] is not more: in a long burst,
+/// shedding that begins late shows as soon as one that begins at once.
+const RECENT: u32 = 20;
+
 /// When a burst is cut short.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Protect {
-    /// The share of ended requests that failed: above 0.
+    /// The share of the requests that ended last that failed: above 0.
     pub abort_over: Ratio,
-    /// Fewer ended requests say nothing; at least 1.
+    /// Fewer ended requests say nothing; at least 1. So many of them that were told when to come back are enough,
+    /// whatever their share.
     pub after: u32,
 }
 
@@ -75,6 +81,15 @@ pub enum Admission {
     Trial,
     /// Leave the endpoint alone.
     Withhold,
+}
+
+/// An open circuit, as it is kept over restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// In seconds since the Unix epoch.
+    pub until: f64,
+    pub failed_trials: u32,
 }
 
 /// The circuit of one target.
@@ -148,6 +163,27 @@ impl Circuit {
         }
     }
 
+    /// What is to be kept over restarts, where `unix` is now, in seconds since the Unix epoch; `None`: it is closed.
+    pub fn kept(&self, now: Instant, unix: f64) -> Option<Kept> {
+        let open_for = self.open_for(now)?;
+        Some(Kept {
+            until: unix + open_for.as_secs_f64(),
+            failed_trials: self.failed_trials,
+        })
+    }
+
+    /// The circuit as it was kept before a restart, where `unix` is now: a burst that is due once the time is over begins with a trial. A clock
+    /// that was put back makes it no longer than an endpoint may ask for.
+    pub fn restored(kept: Kept, now: Instant, unix: f64) -> Self {
+        let rest = (kept.until - unix).clamp(0.0, LONGEST_ASKED.as_secs_f64());
+        // Not a number is nothing.
+        let rest = Duration::try_from_secs_f64(rest).unwrap_or_default();
+        Self {
+            state: State::Open { until: now + rest },
+            failed_trials: kept.failed_trials,
+        }
+    }
+
     /// How much longer it is open; `None`: it is closed.
     pub fn open_for(&self, now: Instant) -> Option<Duration> {
         match self.state {
@@ -176,54 +212,89 @@ pub struct Shed {
 pub struct Watch {
     /// `None`: never cut short.
     protect: Option<Protect>,
+    /// Those that ended last, at most [`RECENT`] or [`Protect::after`].
+    recent: VecDeque<Ended>,
     ended: u32,
-    failed: u32,
     shed: u32,
+    /// Whether those that ended last were shed at any time.
+    has_shed: bool,
     asked: Option<Duration>,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    failed: bool,
+    shed: bool,
+    /// It was told when to come back.
+    told: bool,
 }
 
 impl Watch {
     pub fn new(protect: Option<Protect>) -> Self {
         Self {
             protect,
+            recent: VecDeque::new(),
             ended: 0,
-            failed: 0,
             shed: 0,
+            has_shed: false,
             asked: None,
         }
     }
 
     /// A request ended. Warm-up requests are to be told of, too.
     pub fn ended(&mut self, outcome: Outcome, retry_after: Option<Duration>) {
-        match outcome {
-            // Our own doing.
-            Outcome::Invalid(_) => return,
-            Outcome::Ok => {}
-            Outcome::Failed(_) => self.failed += 1,
+        // Our own doing.
+        if matches!(outcome, Outcome::Invalid(_)) {
+            return;
         }
+        let shed = is_shed(outcome);
+        let most = RECENT.max(self.limits().after);
+        while self.recent.len() >= most as usize {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Ended {
+            failed: outcome != Outcome::Ok,
+            shed,
+            told: shed && retry_after.is_some(),
+        });
         self.ended += 1;
-        if is_shed(outcome) {
+        if shed {
             self.shed += 1;
             self.asked = self.asked.max(retry_after);
+            self.has_shed |= self.reached(|ended| ended.shed);
         }
     }
 
     /// Whether to cut the burst short. Where all was sent already, cancelling the rest relieves only an endpoint
     /// that sheds.
     pub fn is_to_stop(&self, all_sent: bool) -> bool {
-        let Some(protect) = self.protect else {
+        if self.protect.is_none() {
             return false;
-        };
-        let reached =
-            |part: u32| self.ended >= protect.after && share(part, self.ended) >= protect.abort_over;
-        reached(self.shed) || (reached(self.failed) && !all_sent)
+        }
+        let told = self.recent.iter().filter(|ended| ended.told).count();
+        let is_told = told >= self.limits().after as usize;
+        self.reached(|ended| ended.shed) || (!all_sent && (is_told || self.reached(|ended| ended.failed)))
     }
 
     /// Whether the endpoint sheds load.
     pub fn shedding(&self) -> Option<Shed> {
-        let limit = self.protect.unwrap_or_default().abort_over;
-        let many = self.shed > 0 && share(self.shed, self.ended) >= limit;
-        (many || self.asked.is_some()).then_some(Shed { asked: self.asked })
+        let many = self.shed > 0 && share(self.shed, self.ended) >= self.limits().abort_over;
+        (self.has_shed || many || self.asked.is_some()).then_some(Shed { asked: self.asked })
+    }
+
+    /// Whether the share of those that ended last is as large as may be.
+    fn reached(&self, of: fn(&Ended) -> bool) -> bool {
+        let Protect { abort_over, after } = self.limits();
+        let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        let part = count(self.recent.iter().filter(|ended| of(ended)).count());
+        let whole = count(self.recent.len());
+        whole >= after && share(part, whole) >= abort_over
+    }
+
+    /// What a burst that is not cut short is judged by, too, once it ended.
+    fn limits(&self) -> Protect {
+        self.protect.unwrap_or_default()
     }
 }
 
@@ -301,6 +372,27 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_does_not_end_what_the_endpoint_asked_for() {
+        let (now, unix) = (Instant::now(), 2e9);
+        let mut circuit = Circuit::default();
+        assert_eq!(circuit.kept(now, unix), None);
+        circuit.shed(None, now);
+        assert_eq!(circuit.admit(now + SECOND * 10), Admission::Trial);
+        circuit.trial_ended(Some(false), Some(SECOND * 600), now);
+        let kept = circuit.kept(now, unix).unwrap();
+        let mut again = Circuit::restored(kept, now, unix + 590.0);
+        assert_eq!(again.admit(now + SECOND * 9), Admission::Withhold);
+        assert_eq!(again.admit(now + SECOND * 10), Admission::Trial);
+        again.trial_ended(Some(false), None, now);
+        assert_eq!(again.open_for(now), Some(SECOND * 40), "the third in a row");
+        for (until, rest) in [(unix - 1e6, 0), (unix + 1e9, 3600), (f64::NAN, 0)] {
+            let odd = Kept { until, ..kept };
+            let open = Circuit::restored(odd, now, unix).open_for(now);
+            assert_eq!(open, Some(SECOND * rest), "{until}");
+        }
+    }
+
+    #[test]
     fn only_what_may_be_shedding_keeps_an_endpoint_alone() {
         for (outcome, takes) in [
             (Outcome::Ok, Some(true)),
@@ -343,6 +435,30 @@ mod tests {
             assert_eq!(watch.shedding().is_some(), *sheds, "{outcomes:?}");
             assert!(!off.is_to_stop(*all_sent));
         }
+    }
+
+    #[test]
+    fn shedding_that_begins_late_shows_as_soon() {
+        let ok = |watch: &mut Watch, times| (0..times).for_each(|_| watch.ended(Outcome::Ok, None));
+        let mut watch = Watch::new(Some(Protect::default()));
+        ok(&mut watch, 500);
+        let refused = (1..=500).find(|_| {
+            watch.ended(SHED, None);
+            watch.is_to_stop(false)
+        });
+        assert_eq!(refused, Some(10), "half of the last twenty");
+        ok(&mut watch, 500);
+        assert!(watch.shedding().is_some(), "it did, whatever came then");
+
+        // One in five is told to come back later.
+        let mut watch = Watch::new(Some(Protect::default()));
+        let told = (1..=100).find(|_| {
+            ok(&mut watch, 4);
+            watch.ended(SHED, Some(SECOND * 60));
+            watch.is_to_stop(false)
+        });
+        assert_eq!(told, Some(4));
+        assert!(!watch.is_to_stop(true), "what was sent already does no more harm");
     }
 
     #[test]

@@ -409,11 +409,13 @@ impl Account {
         }
     }
 
-    /// A request of a round ended; so much of it was reserved.
-    pub fn charge(&mut self, amounts: Amounts, of_reserved: Amounts, at: f64) {
+    /// A request of a round ended; so much of it was reserved. Whether all that is reserved still fits: not where requests
+    /// use more than the most that they were taken to.
+    pub fn charge(&mut self, amounts: Amounts, of_reserved: Amounts, at: f64) -> bool {
         self.turn(at);
         self.used += amounts;
         self.reserved -= of_reserved;
+        self.fits(Amounts::default())
     }
 
     /// A round ended that has cost so much; so much of what was reserved for it is free again.

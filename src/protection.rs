@@ -23,6 +23,7 @@ pub use self::{
     guarded::{Guarded, Spending, Trial},
 };
 use crate::{
+    backoff::{Circuit, Kept},
     budget::{Account, Amounts, Budget, Used},
     client::ClientError,
     clock::unix_now,
@@ -176,6 +177,24 @@ impl Protection {
         }
     }
 
+    /// Goes on leaving alone what was left alone before a restart.
+    pub fn restore_backoffs(&self, kept: &BTreeMap<String, Kept>) {
+        for guard in &self.guards {
+            if let Some(kept) = kept.get(&guard.key()) {
+                *lock(&guard.circuit) = Circuit::restored(*kept, Instant::now(), unix_now());
+            }
+        }
+    }
+
+    /// What is left alone now, to be kept over restarts.
+    pub fn backoffs(&self) -> BTreeMap<String, Kept> {
+        let kept = |guard: &Arc<Guard>| {
+            let kept = lock(&guard.circuit).kept(Instant::now(), unix_now())?;
+            Some((guard.key(), kept))
+        };
+        self.guards.iter().filter_map(kept).collect()
+    }
+
     /// What is to be kept over restarts.
     pub fn kept(&self) -> BTreeMap<String, Used> {
         let of_purses = self
@@ -187,10 +206,11 @@ impl Protection {
 
     /// Whether that changed since it was last asked.
     pub fn has_changed(&self) -> bool {
-        let changed = self
-            .purses
-            .iter()
-            .map(|purse| purse.changed.swap(false, Ordering::Relaxed));
+        let purses = self.purses.iter().map(|purse| &purse.changed);
+        let guards = self.guards.iter().map(|guard| &guard.changed);
+        let changed = purses
+            .chain(guards)
+            .map(|changed| changed.swap(false, Ordering::Relaxed));
         changed.fold(false, |any, changed| any | changed)
     }
 

@@ -338,7 +338,10 @@ impl Runner {
     ) -> Summary {
         let tokens_per_word = self.sizing.fit().map(|fit| fit.tokens_per_word());
         let burst = self.prepared(step, series, Arc::clone(brake)).run(|judged| {
-            spending.charge(&judged);
+            if !spending.charge(&judged) {
+                brake.pull(Skip::Budget);
+            }
+            self.guarded.request_ended(&judged);
             self.count(&judged);
             self.learns_of(judged.record.outcome);
             each(&judged);

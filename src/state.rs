@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{baseline::Baseline, budget::Used, calibration::Calibration};
+use crate::{backoff::Kept, baseline::Baseline, budget::Used, calibration::Calibration};
 
 /// The form of the file. Another one is set aside.
 const VERSION: u32 = 1;
@@ -25,6 +25,9 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct State {
     #[serde(default)]
     pub budgets: BTreeMap<String, Used>,
+    /// Endpoints that are left alone.
+    #[serde(default)]
+    pub backoffs: BTreeMap<String, Kept>,
     #[serde(default)]
     pub baselines: BTreeMap<String, Baseline>,
     #[serde(default)]
@@ -154,6 +157,7 @@ mod tests {
         };
         State {
             budgets: BTreeMap::from([("probe/a b".to_owned(), used)]),
+            backoffs: BTreeMap::new(),
             baselines: BTreeMap::new(),
             calibrations: BTreeMap::new(),
         }

@@ -76,10 +76,11 @@ fn a_budget_holds_to_the_request() {
     assert!(samples.sum("interval_seconds", &[]) > 10.0);
     let page = exporter.get("/").body;
     assert!(page.contains("thinned by budget"), "{page}");
-    // Our own thrift says nothing of the endpoint.
+    // Our own thrift says nothing of the endpoint; that the burst before was not over may.
+    let overlaps = samples.count("bursts_skipped_total", &["reason=\"overlap\""]);
     assert_eq!(
         samples.count("slo_requests_total", &["slo=\"goodput\""]),
-        samples.count("requests_total", &[])
+        samples.count("requests_total", &[]) + 2 * overlaps
     );
 }
 
@@ -221,6 +222,86 @@ fn a_burst_that_fails_is_cut_short_and_what_was_never_sent_is_missed() {
     assert_eq!(samples.count("slo_good_bursts_total", &[cut]), 0);
     assert!(exporter.process.log().contains("cut_short=backoff"));
     assert!(exporter.get("/").body.contains("never sent"));
+}
+
+#[test]
+fn a_burst_stops_where_an_endpoint_begins_to_say_when_to_come_back() {
+    let simulator = Simulator::start(quick(&["limit=60/1h"]));
+    let probe = format!(
+        "  - {{ name: {}, every: 60s, concurrency: 4, requests: 400 }}\n",
+        soon("long")
+    );
+    let exporter = Exporter::start(&config(simulator.address, "", &probe), &[]);
+    let samples = exporter.wait_for("it has ended", |samples| {
+        samples.count("slo_bursts_total", &[]) == 1
+    });
+    drop(exporter);
+    let refused = simulator.requests().len() - 60;
+    // Four of them say so; each user may have sent one more by then.
+    assert!((4..=8).contains(&refused), "{refused}");
+    let never = samples.count("requests_skipped_total", &["reason=\"backoff\""]);
+    assert!(never >= 400 - 60 - 8, "{never}");
+}
+
+#[test]
+fn a_restart_does_not_end_a_back_off() {
+    let simulator = Simulator::start(quick(&["status=429 retry-after=3600"]));
+    let kept = tempfile::tempdir().unwrap();
+    let storage = format!("--storage.path={}", kept.path().display());
+    let config = config(
+        simulator.address,
+        "",
+        "  - { name: one, every: 100ms, concurrency: 2 }\n",
+    );
+    let is_withheld = |exporter: &Exporter| {
+        exporter.wait_for("it is left alone", |samples| {
+            samples.count("bursts_skipped_total", &["reason=\"backoff\""]) >= 3
+        })
+    };
+    let exporter = Exporter::start(&config, &[&storage]);
+    is_withheld(&exporter);
+    let file = kept.path().join("state.json");
+    eventually("it is saved", || {
+        fs::read_to_string(&file)
+            .ok()
+            .filter(|text| text.contains("\"failed_trials\":0"))
+    });
+    exporter.process.signal(Signal::KILL);
+    drop(exporter);
+    assert_eq!(simulator.requests().len(), 2);
+
+    let exporter = Exporter::start(&config, &[&storage]);
+    let samples = is_withheld(&exporter);
+    assert!(samples.sum("target_backoff_seconds", &[]) > 3000.0);
+    drop(exporter);
+    assert_eq!(simulator.requests().len(), 2, "nothing more was sent");
+}
+
+#[test]
+fn a_round_stops_where_prompts_are_longer_than_its_budget_was_reserved_for() {
+    let simulator = Simulator::start(quick(&[]));
+    // Of words this short, more tokens are made than they were taken to be.
+    let probe = format!(
+        "  - {{ name: dense, every: 100ms, concurrency: 2, requests: 40, prompt: {{ text: '{}' }}, budget: {{ input_tokens: 6000, per: day }} }}\n",
+        "a ".repeat(200)
+    );
+    let exporter = Exporter::start(&config(simulator.address, "", &probe), &[]);
+    let samples = exporter.wait_for("the next round is passed over", |samples| {
+        samples.count("bursts_skipped_total", &["reason=\"budget\""]) >= 1
+    });
+    let requests = simulator.requests();
+    let longest = requests
+        .iter()
+        .map(|request| request.prompt_tokens)
+        .max()
+        .unwrap();
+    assert!(
+        40 * longest > 6000,
+        "the whole round would be too much: {longest}"
+    );
+    let used = samples.count("budget_used", &["unit=\"input_tokens\""]);
+    assert!((longest..=6000).contains(&used), "{used}");
+    assert!(samples.count("requests_skipped_total", &["reason=\"budget\""]) > 0);
 }
 
 #[test]

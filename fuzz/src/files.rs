@@ -1,8 +1,9 @@
 //! Files: configurations, prompts, recordings, and what is kept over restarts.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use llm_probe_exporter::{
+    backoff::Circuit,
     baseline::{Baselines, Medians},
     budget::{Account, Budget, Per},
     calibration::{Calibrations, Count},
@@ -183,8 +184,16 @@ pub fn state(bytes: &[u8]) {
             );
         }
     }
+    let (now, unix) = (Instant::now(), 2e9);
+    for kept in state.backoffs.values() {
+        let circuit = Circuit::restored(*kept, now, unix);
+        let open_for = circuit.open_for(now).expect("it is open");
+        assert!(open_for.as_secs() <= 3600, "{open_for:?}");
+    }
     let again = State {
         budgets: state.budgets,
+        // Not a number is not equal to itself.
+        backoffs: BTreeMap::new(),
         baselines: baselines.kept(),
         calibrations: calibrations.kept(),
     };

@@ -296,7 +296,12 @@ impl Exporter {
         let opened = Storage::open(directory)
             .with_context(|| format!("--storage.path: {} cannot be used", directory.display()));
         let (storage, state) = opened.map_err(CliError::usage)?;
-        self.supervisor.protection().borrow().restore(&state.budgets);
+        {
+            let protection = self.supervisor.protection();
+            let protection = protection.borrow();
+            protection.restore(&state.budgets);
+            protection.restore_backoffs(&state.backoffs);
+        }
         self.baselines.restore(&state.baselines, unix_now());
         for watched in self.supervisor.watched() {
             let baseline = self.baselines.of(&watched.series.lasting_name());
@@ -481,6 +486,7 @@ async fn keep(
         let (spent, calibrated) = (protection.has_changed(), calibrations.have_changed());
         if baselines.have_changed() || spent || calibrated || failing {
             state.budgets = protection.kept();
+            state.backoffs = protection.backoffs();
             state.baselines = baselines.kept();
             state.calibrations = calibrations.kept();
             let (storage, state) = (storage.clone(), state.clone());

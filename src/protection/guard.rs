@@ -17,6 +17,7 @@ use crate::{
     busy::Condition,
     client::{ClientError, Scraper},
     config::plan::Target,
+    rhythm::fnv1a,
 };
 
 /// What is known of a target's state over all probes.
@@ -25,6 +26,8 @@ pub struct Guard {
     pub target: Arc<Target>,
     pub(super) agent: String,
     pub(super) circuit: Mutex<Circuit>,
+    /// Whether the state file is to be written.
+    pub(super) changed: AtomicBool,
     /// Built anew with other secrets.
     scraper: Mutex<Option<Arc<Scraper>>>,
     /// Whether secrets could not be renewed when that was tried last, and how often not.
@@ -49,6 +52,7 @@ impl Guard {
             target: Arc::clone(target),
             agent: agent.to_owned(),
             circuit: Mutex::new(circuit),
+            changed: AtomicBool::new(false),
             scraper: Mutex::new(scraper),
             renewal_fails: AtomicBool::new(false),
             renewal_failures: AtomicU64::new(0),
@@ -56,6 +60,17 @@ impl Guard {
             scrape_fails: AtomicBool::new(false),
             scrape_failures: AtomicU64::new(0),
         })
+    }
+
+    /// The state file is to be written.
+    pub(super) fn has_changed(&self) {
+        self.changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Its name in the state file: another address is another endpoint. An address is no secret to keep there in clear.
+    pub(super) fn key(&self) -> String {
+        let Target { name, url, .. } = &*self.target;
+        format!("{name} {:016x}", fnv1a(url.as_str().bytes()))
     }
 
     /// How much longer the target is left alone; `None`: it is not.

@@ -17,7 +17,7 @@ use tokio::{
 use super::{Brake, Guard, Purse, lock};
 use crate::{
     access::Renewal,
-    backoff::{Admission, Shed, takes_requests},
+    backoff::{Admission, Shed, is_shed, takes_requests},
     budget::{Amounts, Verdict},
     clock::unix_now,
     config::plan::{Probe, Target},
@@ -120,6 +120,15 @@ impl Guarded {
         stretches.fold(1.0, f64::max)
     }
 
+    /// A request ended: an endpoint that says when to come back is left alone by all from then on.
+    pub fn request_ended(&self, judged: &Judged) {
+        let Judged { record, .. } = judged;
+        if let Some(asked) = record.retry_after.filter(|_| is_shed(record.outcome)) {
+            lock(&self.guard.circuit).shed(Some(asked), Instant::now());
+            self.guard.has_changed();
+        }
+    }
+
     /// A burst ended; whether it opens the circuit.
     pub fn burst_ended(&self, brake: &Brake) {
         let Some(Shed { asked }) = brake.shedding() else {
@@ -129,6 +138,7 @@ impl Guarded {
         circuit.shed(asked, Instant::now());
         let wait = circuit.open_for(Instant::now()).unwrap_or_default();
         drop(circuit);
+        self.guard.has_changed();
         tracing::warn!(
             probe = %self.probe.name,
             target = %self.target.name,
@@ -226,6 +236,7 @@ impl Trial<'_> {
         let succeeded = takes_requests(judged.record.outcome);
         let asked = judged.record.retry_after;
         lock(&self.guard.circuit).trial_ended(succeeded, asked, Instant::now());
+        self.guard.has_changed();
         if succeeded == Some(true) {
             tracing::info!(target = %self.guard.target.name, "the endpoint takes requests again");
         }
@@ -274,16 +285,19 @@ impl<'a> Spending<'a> {
         }
     }
 
-    /// A request ended, whichever way.
-    pub fn charge(&mut self, judged: &Judged) {
+    /// A request ended, whichever way. Whether the budgets still suffice for what is reserved: where requests use more than
+    /// they were taken to, no more are to be sent.
+    pub fn charge(&mut self, judged: &Judged) -> bool {
         let used = self.guarded.used(judged, self.is_round);
         let of_reserved = self.one.at_most(self.reserved);
         self.reserved -= of_reserved;
         self.cost += used;
+        let mut suffice = true;
         for purse in &self.guarded.purses {
-            lock(&purse.account).charge(used, of_reserved, unix_now());
+            suffice &= lock(&purse.account).charge(used, of_reserved, unix_now());
             purse.has_changed();
         }
+        suffice
     }
 }
 

@@ -23,7 +23,7 @@ from scipy import stats  # noqa: E402
 
 SAMPLE_EVERY = 10  # s
 RELOAD_EVERY = 60  # s
-WARM_UP = 600  # s, in which memory may grow
+WARM_UP = 600  # s, in which memory may grow: the exporter remembers the last 60 bursts of a series, one every 10 s
 SPELL = 300  # s that one average is over
 SIGNIFICANT = 0.01  # a slope that chance gives less often than this is one
 FORMATS = [
@@ -78,9 +78,9 @@ def configuration(steady, moody, turn):
     slo = {"ttft": "500ms", "itl": "50ms", "objective": "99%"}
     probes = [
         {"name": "one", "every": "10s", "requests": 2, "slo": slo},
-        {"name": "twenty", "every": "30s" if turn % 2 else "20s", "concurrency": 20, "slo": slo},
-        {"name": "ladder", "targets": steady_names[:2], "every": "1m", "ladder": [{"users": n} for n in (1, 4, 16)], "slo": slo},
-        {"name": "rate", "targets": steady_names[:1], "every": "1m", "arrival": {"kind": "rate", "per_second": 5}, "requests": 100, "slo": slo},
+        {"name": "five", "every": "10s" if turn % 2 else "8s", "concurrency": 5, "slo": slo},
+        {"name": "ladder", "targets": steady_names[:2], "every": "10s", "ladder": [{"users": n} for n in (1, 4, 16)], "slo": slo},
+        {"name": "rate", "targets": steady_names[:1], "every": "10s", "arrival": {"kind": "rate", "per_second": 5}, "requests": 20, "slo": slo},
     ]
     if turn % 2:
         probes.append({"name": "passing", "every": "10s", "slo": slo})
