@@ -37,6 +37,37 @@ pub const FAULTS: [&str; 1] = ["delay=200ms"];
 /// A p99 of the error up to which a load is trusted, in seconds: a hundredth of a limit of 500 ms.
 pub const TRUSTED: f64 = 0.005;
 
+/// What a server really did for a request, in seconds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Truth {
+    /// From the last byte of the request to the first token.
+    pub ttft: f64,
+    /// Of one token after another; `None` with less than two.
+    pub itl: Option<f64>,
+    /// Between writes that carried tokens.
+    pub gaps: Vec<f64>,
+}
+
+impl Truth {
+    /// `None` of a request without a token.
+    pub fn of(record: &journal::Record) -> Option<Self> {
+        let seconds = |from: u64, to: u64| Some(to.checked_sub(from)? as f64 / 1e9);
+        let tokens = &record.tokens_ns;
+        let (&first, &last) = (tokens.first()?, tokens.last()?);
+        let after = tokens.iter().zip(tokens.iter().skip(1));
+        Some(Self {
+            ttft: seconds(record.received_ns, first)?,
+            itl: seconds(first, last)
+                .filter(|_| tokens.len() > 1)
+                .map(|all| all / (tokens.len() - 1) as f64),
+            gaps: after
+                .filter(|(from, to)| from < to)
+                .filter_map(|(from, to)| seconds(*from, *to))
+                .collect(),
+        })
+    }
+}
+
 /// The error of times to first token at one load, over all its bursts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Accuracy {
@@ -66,11 +97,10 @@ impl Accuracy {
                 .record
                 .id
                 .filter(|_| judged.record.outcome == Outcome::Ok)?;
-            let truth = known.get(id.to_string().as_str())?;
-            let first = truth.tokens_ns.first()?.checked_sub(truth.received_ns)?;
+            let truth = Truth::of(known.get(id.to_string().as_str())?)?;
             let measured = judged.measured.ttft?.get();
             // The server stamps before it writes: what it says is never later.
-            Some((measured - first as f64 / 1e9).max(0.0))
+            Some((measured - truth.ttft).max(0.0))
         };
         let errors: Vec<_> = requests.iter().filter_map(error).collect();
         Self {
@@ -165,6 +195,21 @@ mod tests {
         assert!(!late.is_trusted());
         assert_eq!(trusted(&[good(1), good(50), late.clone(), good(500)]), Some(50));
         assert_eq!(trusted(&[late]), None);
+    }
+
+    #[test]
+    fn the_truth_is_that_of_the_writes() {
+        let (_, record) = request(1, 200, 200);
+        let mut record = journal::Record::clone(&record);
+        // Two tokens went in one write.
+        record.tokens_ns = [200, 210, 210, 230].map(|ms| 1000 + ms * 1_000_000).to_vec();
+        let truth = Truth::of(&record).unwrap();
+        assert_eq!(truth.gaps, [0.01, 0.02]);
+        assert_eq!((truth.ttft, truth.itl), (0.2, Some(0.01)));
+        record.tokens_ns.truncate(1);
+        assert_eq!(Truth::of(&record).unwrap().itl, None);
+        record.tokens_ns.clear();
+        assert_eq!(Truth::of(&record), None);
     }
 
     #[test]

@@ -14,6 +14,10 @@ use tokio::{
 
 use super::fault::Doorway;
 
+/// Connections that may wait to be accepted, as far as the kernel allows (`net.core.somaxconn`): a burst of a thousand
+/// finds this process busy with those before, and who finds the queue full tries again only after a second, or is
+/// turned away.
+const BACKLOG: u32 = 4096;
 /// Longer than it takes to connect to oneself.
 const CONNECTS_AT_ONCE: Duration = Duration::from_millis(50);
 /// Connections that fill a queue of length 0, with some to spare.
@@ -31,8 +35,8 @@ pub(super) struct Door {
 
 impl Door {
     /// Port 0 takes a free one, and keeps it.
-    pub(super) async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+    pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = socket(address)?.listen(BACKLOG)?;
         Ok(Self {
             address: listener.local_addr()?,
             listener: Some(listener),
@@ -55,16 +59,10 @@ impl Door {
         self.doorway = Doorway::Refuse;
         match doorway {
             Doorway::Refuse => {}
-            Doorway::Open => self.listener = Some(TcpListener::bind(self.address).await?),
+            Doorway::Open => self.listener = Some(socket(self.address)?.listen(BACKLOG)?),
             Doorway::Deaf => {
                 // The kernel accepts for us until the queue is full: it is made as short as can be, and filled.
-                let socket = match self.address {
-                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
-                };
-                socket.set_reuseaddr(true)?;
-                socket.bind(self.address)?;
-                self.listener = Some(socket.listen(0)?);
+                self.listener = Some(socket(self.address)?.listen(0)?);
                 let own = reachable(self.address);
                 while self.fillers.len() < FILLERS
                     && let Ok(connected) = timeout(CONNECTS_AT_ONCE, TcpStream::connect(own)).await
@@ -84,6 +82,17 @@ impl Door {
             _ => pending().await,
         }
     }
+}
+
+/// Bound, also where connections of the listener before it linger.
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// From this machine.

@@ -76,13 +76,17 @@ impl std::fmt::Debug for Service {
 impl Server {
     /// Binds; port 0 takes a free one. Connections are accepted from here on and answered once it runs. An
     /// error of the kind `InvalidInput` names the file of a certificate or key that cannot be used.
+    #[expect(
+        clippy::unused_async,
+        reason = "so that it is called within the runtime that its socket and its timer belong to"
+    )]
     pub async fn bind(address: SocketAddr, settings: Settings) -> io::Result<Self> {
         let machine = settings.machine();
         let tls = match &settings.tls {
             Some(files) => Some(tls::acceptor(&files.cert, &files.key)?),
             None => None,
         };
-        let door = Door::bind(address).await?;
+        let door = Door::bind(address)?;
         let faults = Faults::new(settings.faults, settings.seed, monotonic());
         let machines = Machines::new(machine, settings.seed);
         machines.set_drift(faults.drift());
