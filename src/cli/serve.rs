@@ -20,8 +20,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CliError, ConfigArgs, LimitArgs, descriptors, hang_up::HangUps, pausing::PauseArgs, probing::ProbeArgs, reload::Source,
-    shard::ShardArgs, warn_of, web::WebArgs,
+    CliError, ConfigArgs, LimitArgs, descriptors, hang_up::HangUps, pausing::PauseArgs, probing::ProbeArgs,
+    reload::Source, shard::ShardArgs, warn_of, web::WebArgs,
 };
 use crate::{
     baseline::Baselines,

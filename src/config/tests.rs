@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use super::{
     items, load, parse,
     plan::{
-        Addresses, Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Lists, Pem, Plan, Reach, Realtime,
-         Reasoning, Said, Series, Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
+        Addresses, Alert, Connection, Dialect, Exposition, Generation, HttpVersion, Lists, Pem, Plan, Reach,
+        Realtime, Reasoning, Said, Series, Thinking, Timeouts, TlsVersion, TtftFrom, Withheld,
     },
     problem::Severity,
     raw::reading::Item,
