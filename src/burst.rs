@@ -34,12 +34,12 @@ use crate::{
     config::plan::{Series, Slo},
     identity::RequestId,
     lag::Lag,
-    load::{Arrival, Offsets, Volume},
+    load::{Arrival, Load, Offsets, Volume},
     measure::Measurement,
     prompt::Conversation,
     protection::Brake,
     record::Record,
-    request::{Endpoint, Request},
+    request::{Endpoint, Request, Waiting},
     summary::{Judged, Summary, Tally},
 };
 
@@ -306,7 +306,10 @@ impl Shared {
             asked: ready.conversation.asked.clone(),
             warmup: self.warmup,
             intended,
-            has_its_time: self.series.step.load.rate().is_some() && !self.warmup,
+            waiting: match self.series.step.load {
+                Load::Rate(_) if !self.warmup => Waiting::Lag,
+                Load::Rate(_) | Load::Users(_) => Waiting::Order,
+            },
             body: ready.body.clone(),
             timeouts: self.series.probe.timeouts,
             keep_text: self.keep_text,

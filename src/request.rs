@@ -47,6 +47,15 @@ pub struct Endpoint {
     pub recording: Option<Room>,
 }
 
+/// What it is that a request waits for the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Our own order of things, as in a closed loop: it is intended to start when it has waited.
+    Order,
+    /// Lag: it has its time whatever others do, as at a rate.
+    Lag,
+}
+
 /// One request to be sent.
 #[derive(Debug)]
 pub struct Request {
@@ -59,9 +68,7 @@ pub struct Request {
     pub warmup: bool,
     /// When the load shape wants it to start.
     pub intended: Instant,
-    /// Whether it is to start then whatever others do, as at a rate: what it waits for the gate is lag. In a closed loop
-    /// that is our own order of things.
-    pub has_its_time: bool,
+    pub waiting: Waiting,
     pub body: Bytes,
     pub timeouts: Timeouts,
     /// Whether the text of a good answer is kept in the record.
@@ -132,7 +139,7 @@ impl Request {
         let asked = Instant::now();
         let turn = endpoint.gate.turn().await;
         let start = Instant::now();
-        if !self.has_its_time {
+        if self.waiting == Waiting::Order {
             record.timeline.intended += start - asked;
         }
         record.timeline.start = Some(start);

@@ -9,7 +9,7 @@ use crate::{
     config::plan::{Generation, Probe, Target, Timeouts},
     identity::RequestId,
     prompt::{Asked, MadeUp},
-    request::Request,
+    request::{Request, Waiting},
     summary::Judged,
     units::Tokens,
 };
@@ -56,7 +56,7 @@ impl Burst {
             },
             warmup: true,
             intended: begun,
-            has_its_time: false,
+            waiting: Waiting::Order,
             body: calibrating_body(probe, &self.series.target, words, fastrand::u64(..)),
             timeouts: Timeouts {
                 connect: connect.min(left),

@@ -25,7 +25,7 @@ use llm_probe_exporter::{
     prompt::{Asked, Cache, Length, Prompt, Script, Scripts, Source},
     protection::Brake,
     record::Record,
-    request::{Endpoint, Request},
+    request::{Endpoint, Request, Waiting},
     summary::{Judged, Summary},
     units::{Name, Ratio, Tokens},
 };
@@ -137,7 +137,7 @@ pub(crate) fn request(endpoint: &Endpoint, target: &Target, timeouts: Timeouts) 
         asked: Asked::default(),
         warmup: false,
         intended: Instant::now(),
-        has_its_time: false,
+        waiting: Waiting::Order,
         body: endpoint
             .dialect
             .body(target, &question, Tokens(64), &Generation::default()),
