@@ -117,11 +117,9 @@ fn a_process_that_was_stopped_lives_and_says_that_it_was_starved() {
     eventually("the page says it", || {
         exporter.get("/").body.contains(words).then_some(())
     });
-    assert!(
-        exporter.process.log().contains(words),
-        "{}",
-        exporter.process.log()
-    );
+    eventually("the log says it", || {
+        exporter.process.log().contains(words).then_some(())
+    });
     assert_eq!(exporter.get("/-/healthy").status, 200);
 }
 

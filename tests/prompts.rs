@@ -162,7 +162,9 @@ fn warm_up_takes_no_line_of_a_file_away() {
         simulator.address,
         file.display()
     );
-    let _exporter = Exporter::start(&config, &[]);
+    let exporter = Exporter::start(&config, &[]);
+    // Nothing is due before the first scrape.
+    exporter.metrics();
     eventually("both lines are asked", || {
         let requests = simulator.requests();
         let long = requests
