@@ -232,6 +232,8 @@ step env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
 step cargo test --doc --locked
 step tools/dependencies.py check
 step cargo deny --locked --offline check --hide-inclusion-graph bans licenses sources
+# In virtual time: each fails below 95 of 100 seeds.
+step cargo bench --profile dev --locked --bench diagnosis --bench capacity
 step cargo build --release --locked
 step check_binary_size
 step as_root tests/image.sh "$binary" "$cache/image-base"

@@ -58,7 +58,10 @@ const EMPTY: &[(&str, &str)] = &[
     ("detail / Certificates end in / A", "its servers speak no TLS"),
     ("detail / Not to be read / B", "its targets have no secrets"),
     ("detail / State / I", "it has no file for its web server"),
-    ("detail / Budgets used / B", "nobody may ask it for bursts at URLs"),
+    (
+        "detail / Budgets used / B",
+        "nobody may ask it for bursts at URLs",
+    ),
 ];
 
 /// How long the demo is watched: two rounds of its slowest probe, ten good bursts of its single user.
