@@ -19,7 +19,11 @@ use std::{
 };
 
 use components::{Prometheus, component};
-use llm_probe_exporter::sim::{Profile, Settings};
+use llm_probe_exporter::{
+    rhythm::phase,
+    sim::{Profile, Settings},
+    units::Name,
+};
 use process::{Exporter, eventually, get};
 use simulator::Simulator;
 
@@ -28,13 +32,20 @@ const OPEN_METRICS: &str = "Accept: application/openmetrics-text;version=1.0.0\r
 /// Samples by their labels, the name of the metric and `le` included.
 type Samples = BTreeMap<BTreeMap<String, String>, f64>;
 
-/// One burst of a hundred users, and nothing after it; the probe's name wants escaping.
+/// One burst of a hundred users within a second, and nothing after it; the probe's name wants escaping, and ends with a
+/// number: when it is due first goes by it.
 fn exporter_after_a_burst(simulator: &Simulator, metrics: &str) -> Exporter {
+    let target = Name::new("simulated").unwrap();
+    let is_due_soon = |number: &u32| {
+        let name = Name::new(&format!("a \"hundred\" \\ users 🦀{number}")).unwrap();
+        phase(&name, &target, Duration::from_hours(1)) < Duration::from_secs(1)
+    };
+    let number = (0..1000).find(is_due_soon).unwrap();
     let config = format!(
         "
 metrics: {metrics}
 targets: [{{ name: simulated, url: 'http://{}/v1', api: openai_chat, model: simulated }}]
-probes: [{{ name: 'a \"hundred\" \\ users 🦀', every: 1h, concurrency: 100, max_tokens: 8, slo: {{ ttft: 1s }} }}]
+probes: [{{ name: 'a \"hundred\" \\ users 🦀{number}', every: 1h, concurrency: 100, max_tokens: 8, slo: {{ ttft: 1s }} }}]
 ",
         simulator.address
     );

@@ -136,7 +136,10 @@ probes:
 "
     );
     let exporter = Exporter::start(&config, &[]);
-    let pid = exporter.metrics().count("process_start_time_seconds", &[]);
+    let pid = exporter
+        .metrics()
+        .sum("process_start_time_seconds", &[])
+        .to_bits();
     exporter.wait_for("requests are under way", |samples| {
         samples.count("requests_in_flight", &[]) == 4
     });
@@ -168,7 +171,7 @@ probes:
         back.count("request_failures_total", &[]) + back.count("request_duration_seconds_count", &[])
     );
     assert_eq!(
-        back.count("process_start_time_seconds", &[]),
+        back.sum("process_start_time_seconds", &[]).to_bits(),
         pid,
         "without a restart"
     );
