@@ -1,10 +1,10 @@
 //! When an endpoint that sheds load is left alone: a circuit per target, and the watch over a running burst.
 //! No clock: instants are passed in.
 //!
-//! 429, 503 and 529 shed load. The circuit opens when the share of them in a burst, or among the last requests of it that
-//! ended, reaches `protect.abort_over`, or as soon as one of them says when to come back. It is open for what the endpoint asks, at least for a base that
-//! doubles with every trial that fails. Then the next due burst begins with one trial request: its success
-//! closes the circuit, its failure opens it again. Nothing is sent but for a burst that is due.
+//! 429, 503 and 529 shed load. The circuit opens when the share of them in a burst, or among the requests of it that
+//! ended last, reaches `protect.abort_over`, or as soon as one of them says when to come back. It is open for what the
+//! endpoint asks, at least for a base that doubles with every trial that fails. Then the next due burst begins with one
+//! trial request: its success closes the circuit, its failure opens it again. Nothing is sent but for a burst that is due.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -172,8 +172,8 @@ impl Circuit {
         })
     }
 
-    /// The circuit as it was kept before a restart, where `unix` is now: a burst that is due once the time is over begins with a trial. A clock
-    /// that was put back makes it no longer than an endpoint may ask for.
+    /// The circuit as it was kept before a restart, where `unix` is now: a burst that is due once the time is over begins
+    /// with a trial. A clock that was put back makes it no longer than an endpoint may ask for.
     pub fn restored(kept: Kept, now: Instant, unix: f64) -> Self {
         let rest = (kept.until - unix).clamp(0.0, LONGEST_ASKED.as_secs_f64());
         // Not a number is nothing.

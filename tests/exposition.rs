@@ -16,6 +16,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use components::{Prometheus, component};
