@@ -1,8 +1,8 @@
 //! When an endpoint that sheds load is left alone: a circuit per target, and the watch over a running burst.
 //! No clock: instants are passed in.
 //!
-//! 429, 503 and 529 shed load. The circuit opens when the share of them in a burst, or among the requests of it that
-//! ended last, reaches `protect.abort_over`, or as soon as one of them says when to come back. It is open for what the
+//! 429, 503 and 529 shed load. The circuit opens when the share of them among the requests of a burst that
+//! ended last reaches `protect.abort_over`, or as soon as one of them says when to come back. It is open for what the
 //! endpoint asks, at least for a base that doubles with every trial that fails. Then the next due burst begins with one
 //! trial request: its success closes the circuit, its failure opens it again. Nothing is sent but for a burst that is due.
 
@@ -214,8 +214,6 @@ pub struct Watch {
     protect: Option<Protect>,
     /// Those that ended last, at most [`RECENT`] or [`Protect::after`].
     recent: VecDeque<Ended>,
-    ended: u32,
-    shed: u32,
     /// Whether those that ended last were shed at any time.
     has_shed: bool,
     asked: Option<Duration>,
@@ -235,8 +233,6 @@ impl Watch {
         Self {
             protect,
             recent: VecDeque::new(),
-            ended: 0,
-            shed: 0,
             has_shed: false,
             asked: None,
         }
@@ -258,9 +254,7 @@ impl Watch {
             shed,
             told: shed && retry_after.is_some(),
         });
-        self.ended += 1;
         if shed {
-            self.shed += 1;
             self.asked = self.asked.max(retry_after);
             self.has_shed |= self.reached(|ended| ended.shed);
         }
@@ -272,34 +266,36 @@ impl Watch {
         if self.protect.is_none() {
             return false;
         }
-        let told = self.recent.iter().filter(|ended| ended.told).count();
-        let is_told = told >= self.limits().after as usize;
+        let is_told = self.count(|ended| ended.told) >= self.limits().after as usize;
         self.reached(|ended| ended.shed) || (!all_sent && (is_told || self.reached(|ended| ended.failed)))
     }
 
-    /// Whether the endpoint sheds load.
+    /// Whether the endpoint sheds load: also where too few ended to cut a burst short.
     pub fn shedding(&self) -> Option<Shed> {
-        let many = self.shed > 0 && share(self.shed, self.ended) >= self.limits().abort_over;
+        let many =
+            self.count(|ended| ended.shed) > 0 && self.share(|ended| ended.shed) >= self.limits().abort_over;
         (self.has_shed || many || self.asked.is_some()).then_some(Shed { asked: self.asked })
     }
 
     /// Whether the share of those that ended last is as large as may be.
     fn reached(&self, of: fn(&Ended) -> bool) -> bool {
         let Protect { abort_over, after } = self.limits();
-        let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
-        let part = count(self.recent.iter().filter(|ended| of(ended)).count());
-        let whole = count(self.recent.len());
-        whole >= after && share(part, whole) >= abort_over
+        self.recent.len() >= after as usize && self.share(of) >= abort_over
+    }
+
+    fn share(&self, of: fn(&Ended) -> bool) -> Ratio {
+        let share = Ratio::of(self.count(of) as u64, self.recent.len() as u64);
+        share.unwrap_or_else(|| Ratio::of(0, 1).expect("a share of one"))
+    }
+
+    fn count(&self, of: fn(&Ended) -> bool) -> usize {
+        self.recent.iter().filter(|ended| of(ended)).count()
     }
 
     /// What a burst that is not cut short is judged by, too, once it ended.
     fn limits(&self) -> Protect {
         self.protect.unwrap_or_default()
     }
-}
-
-fn share(part: u32, whole: u32) -> Ratio {
-    Ratio::of(part.into(), whole.into()).unwrap_or_else(|| Ratio::of(0, 1).expect("a share of one"))
 }
 
 #[cfg(test)]
