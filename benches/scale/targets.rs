@@ -40,7 +40,6 @@ pub(crate) fn cost() -> Vec<Bound> {
         "targets", "armed after, ms", "idle, MB", "KB a target more", "CPU ms a burst"
     );
     let mut rows: Vec<Row> = Vec::new();
-    let mut most_late = Vec::new();
     for targets in [10, 100, 1000] {
         let exporter = Exporter::start(&simulator, targets, "every: 10s");
         let armed = exporter.armed.as_secs_f64() * 1e3;
@@ -62,7 +61,6 @@ pub(crate) fn cost() -> Vec<Bound> {
             more.unwrap_or_else(|| "–".to_owned()),
             burst * 1e3
         );
-        most_late.push(last.late_share());
         rows.push(Row {
             targets,
             armed,

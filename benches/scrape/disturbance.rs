@@ -2,13 +2,7 @@
 //! while. What is compared is by how much the p99 is measured too high: the simulator says when it really wrote the
 //! first tokens, and takes up to 20 ms longer for one burst than for another.
 
-use std::{
-    io::{BufRead, BufReader, Lines, Read, Write},
-    net::{SocketAddr, TcpStream},
-    process::{Child, ChildStderr, Command, Stdio},
-    sync::mpsc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::mpsc, time::Duration};
 
 use llm_probe_exporter::{
     quantile::{median, percentile},
@@ -17,7 +11,10 @@ use llm_probe_exporter::{
 
 use tokio::time::Instant;
 
-use crate::configuration;
+use crate::{
+    configuration,
+    support::process::{Running, answer},
+};
 
 /// One scrape may move the p99 by so much, in seconds.
 const MOST: f64 = 0.001;
@@ -49,55 +46,14 @@ struct Line {
     ttft_p99_seconds: Option<f64>,
 }
 
-/// Runs until it is dropped.
-#[derive(Debug)]
-struct Running {
-    process: Child,
-    log: Lines<BufReader<ChildStderr>>,
-    address: SocketAddr,
-}
-
-impl Running {
-    /// The program with `args`, once it says where it listens.
-    fn start(args: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_llm-probe-exporter"));
-        let command = command.args(args).args(["--log.format=json"]);
-        let mut process = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let log = process.stderr.take().expect("it is piped");
-        let mut log = BufReader::new(log).lines();
-        let address = log.find_map(|line| {
-            let line = line.ok()?;
-            let (_, rest) = line.split_once("listening")?.1.split_once("127.0.0.1:")?;
-            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)))
-        });
-        Self {
-            process,
-            log,
-            address: address.expect("it says where it listens"),
-        }
-    }
-
-    /// The next burst's p99 of the time to first token, in seconds.
-    fn next_p99(&mut self) -> f64 {
-        let p99 = self.log.find_map(|line| {
-            let line: Line = serde_json::from_str(&line.ok()?).ok()?;
-            let is_whole = line.message == "burst" && line.ok == Some(USERS);
-            line.ttft_p99_seconds.filter(|_| is_whole)
-        });
-        p99.expect("bursts go on")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
+/// The next burst's p99 of the time to first token, in seconds.
+fn next_p99(exporter: &mut Running) -> f64 {
+    let p99 = exporter.next(|line| {
+        let line: Line = serde_json::from_str(line).ok()?;
+        let is_whole = line.message == "burst" && line.ok == Some(USERS);
+        line.ttft_p99_seconds.filter(|_| is_whole)
+    });
+    p99.expect("bursts go on")
 }
 
 /// Prints the table.
@@ -118,7 +74,7 @@ pub(crate) fn is_in_bounds() -> bool {
     let (plain, bytes) = (answer(address, "/metrics", "").len(), scraped(address).len());
 
     // The first one warms up.
-    exporter.next_p99();
+    next_p99(&mut exporter);
     let mut truth = Truth::of_the_last_burst(simulator.address, 0);
     let (tell, told) = mpsc::channel();
     let mut errors = [const { Vec::new() }; 3];
@@ -141,7 +97,7 @@ pub(crate) fn is_in_bounds() -> bool {
             for (kind, errors) in kinds.into_iter().zip(&mut errors) {
                 let scraping: Scraping = kind(truth.next_starts_in, into_it, truth.took);
                 tell.send(scraping).expect("the scraper listens");
-                let p99 = exporter.next_p99();
+                let p99 = next_p99(&mut exporter);
                 truth = Truth::of_the_last_burst(simulator.address, truth.seen);
                 errors.push(p99 - truth.p99);
             }
@@ -187,17 +143,6 @@ fn follow(scraping: Scraping, scrape: impl Fn()) -> u32 {
 /// What Prometheus would get: it always asks for gzip.
 fn scraped(address: SocketAddr) -> Vec<u8> {
     answer(address, "/metrics", "Accept-Encoding: gzip\r\n")
-}
-
-/// The body of the answer to `GET path`.
-fn answer(address: SocketAddr, path: &str, headers: &str) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{headers}Connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("it reads");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("it answers");
-    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-    answer.split_off(head.expect("a head ends") + 4)
 }
 
 /// What the simulator knows of a burst that has just ended.

@@ -1,11 +1,21 @@
 //! What a scrape of many series costs, and whether it disturbs a burst that is measured meanwhile.
 //! `cargo bench --bench scrape`, on a machine that does nothing else.
 
-#![expect(clippy::print_stdout, reason = "what it finds is what it is for")]
-#![expect(clippy::expect_used, reason = "where the bench itself is broken, it ends")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what it finds is what it is for"
+)]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "where the bench itself is broken, it ends"
+)]
 
 mod cost;
 mod disturbance;
+#[path = "../support/mod.rs"]
+mod support;
 mod theirs;
 
 use std::process::ExitCode;
