@@ -9,21 +9,15 @@ mod lasting;
 mod listing;
 mod oauth2;
 mod on_demand;
+mod probe;
 mod reach;
 mod realtime;
 mod renewal;
 mod sharding;
 mod slo;
+mod target;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
-
-use http::HeaderName;
-use serde_json::{Map, Value};
-use url::Url;
+use std::{collections::BTreeSet, sync::Arc};
 
 pub use self::{
     addresses::Addresses,
@@ -33,27 +27,16 @@ pub use self::{
     listing::{HttpList, ListSource, Listing, Lists, Said},
     oauth2::OAuth2,
     on_demand::{Allowed, AskedUrl},
+    probe::{Probe, Step, Timeouts},
     reach::{Identity, Login, Pem, Proxy, Reach, Tls, TlsVersion},
     realtime::Realtime,
     renewal::Reread,
     slo::{Alert, Slo, TtftFrom, Withheld},
+    target::{Authorization, Busy, Connection, Header, HttpVersion, Price, Target, TextMode},
 };
 pub use super::dialect::Dialect;
-use super::{problem::Problem, secret::Secret};
-use crate::{
-    backoff::Protect,
-    budget::{Amounts, Budget},
-    busy::Condition,
-    calendar::Calendar,
-    cron::Cron,
-    expect::Expect,
-    identity,
-    load::{Arrival, Load, Volume},
-    prompt::Prompt,
-    timetable::Timetable,
-    tokenizer::Tokenizer,
-    units::{Name, Ratio, Tokens},
-};
+use super::problem::Problem;
+use crate::{identity, load::Load, units::Name};
 
 /// What a probe with `cache: pair` makes of its name: NAME-cold and NAME-warm.
 pub(super) const PAIR: [&str; 2] = ["cold", "warm"];
@@ -251,329 +234,6 @@ pub struct Global {
     pub identity: identity::Headers,
     pub exposition: Exposition,
     pub realtime: Realtime,
-}
-
-/// Whether requests share connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Connection {
-    /// Every request opens its own.
-    New,
-    /// Idle connections are used again.
-    Reuse,
-}
-
-impl Connection {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Reuse => "reuse",
-        }
-    }
-}
-
-/// Which HTTP is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HttpVersion {
-    Http1,
-    /// On plain `http://` with prior knowledge.
-    Http2,
-    /// What ALPN says; HTTP/1.1 on plain `http://`.
-    Auto,
-}
-
-impl HttpVersion {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http1 => "1.1",
-            Self::Http2 => "2",
-            Self::Auto => "auto",
-        }
-    }
-}
-
-/// An endpoint and how to reach it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Target {
-    pub name: Name,
-    /// http or https, with a host, without query, fragment or credentials.
-    pub url: Url,
-    pub api: Dialect,
-    pub model: String,
-    pub authorization: Option<Authorization>,
-    /// Where the credentials come from in place of `authorization`.
-    pub oauth2: Option<OAuth2>,
-    /// Valid names, each once, none of those that the client sets itself.
-    pub headers: Vec<Header>,
-    pub connection: Connection,
-    pub http: HttpVersion,
-    pub reach: Reach,
-    /// The field of the request body that holds the most tokens to generate (`openai_chat`).
-    pub max_tokens_field: &'static str,
-    /// How the model is told whether to think, where it can be; it fits the API.
-    pub reasoning: Option<Reasoning>,
-    /// Merged into every request body as it is.
-    pub body: Map<String, Value>,
-    /// Whether the frames of `triton_generate` carry what is new or all so far.
-    pub text_mode: TextMode,
-    /// The response header that says which replica answered; without it, the address does.
-    pub replica_header: Option<HeaderName>,
-    /// Counts the tokens of answers whose server does not.
-    pub tokenizer: Option<Arc<Tokenizer>>,
-    pub price: Option<Price>,
-    /// What all probes together may use here.
-    pub budget: Option<Budget>,
-    /// Where the server says that it is busy.
-    pub busy: Option<Busy>,
-    /// Values of the extra labels.
-    pub labels: BTreeMap<String, String>,
-    /// Whether bursts of several probes may run at this target at once.
-    pub share: bool,
-}
-
-/// Where a server says that it is busy: a text exposition, and what it must not say. At least one condition.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Busy {
-    /// http or https, with a host, without credentials.
-    pub url: Url,
-    /// Any of these withholds a burst.
-    pub skip_when: Vec<Condition>,
-    /// Any of these ends a running burst.
-    pub abort_when: Vec<Condition>,
-    pub timeout: Duration,
-}
-
-impl Busy {
-    /// Whether credentials for the target may be sent there, too.
-    pub fn is_same_origin(&self, target: &Url) -> bool {
-        self.url.origin() == target.origin()
-    }
-}
-
-/// What a frame of `triton_generate` carries; it depends on the back end and its parameters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TextMode {
-    /// What the second frame with text shows.
-    #[default]
-    Auto,
-    /// The text that is new.
-    Delta,
-    /// All the text so far.
-    Cumulative,
-}
-
-impl TextMode {
-    /// As written in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Delta => "delta",
-            Self::Cumulative => "cumulative",
-        }
-    }
-}
-
-/// The credentials of a target.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Authorization {
-    /// `Bearer` and the like, for the header `Authorization`. `None`: the header and form of the API.
-    pub scheme: Option<String>,
-    pub credentials: Secret,
-}
-
-/// A request header whose value may be a secret.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Header {
-    pub name: String,
-    pub value: Secret,
-}
-
-/// Dollars.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Price {
-    pub input_per_million: f64,
-    pub output_per_million: f64,
-}
-
-impl Price {
-    /// Dollars for so many tokens.
-    pub fn of(self, input_tokens: f64, output_tokens: f64) -> f64 {
-        (input_tokens * self.input_per_million + output_tokens * self.output_per_million) / 1e6
-    }
-}
-
-/// What to ask which targets, how often.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Probe {
-    pub name: Name,
-    /// At least one, each once.
-    pub targets: Vec<Arc<Target>>,
-    /// At least 100 ms. With a cron expression: the shortest distance of its occurrences.
-    pub every: Duration,
-    /// Bursts are due when it says so, and not every `every`.
-    pub cron: Option<Cron>,
-    /// When bursts may be fired.
-    pub calendar: Calendar,
-    /// How much of `every` a burst may be shifted, at random: at most a half.
-    pub jitter: Ratio,
-    /// At least one, by rising load of one kind; one step unless there is a ladder.
-    pub steps: Vec<Arc<Step>>,
-    /// Its bursts search for the highest load that meets the objective. Then the only step is the whole search: the
-    /// highest load that it tries, all the requests that it may send, and an `slo` that alerts nobody.
-    pub capacity: Option<Bounds>,
-    /// Steps are not run once one lost more than this share of its goodput; `None`: all are run.
-    pub ladder_stop: Option<Ratio>,
-    /// The pause between the steps of a ladder.
-    pub settle: Duration,
-    /// Requests before the measured ones of each step.
-    pub warmup: u32,
-    pub prompt: Prompt,
-    /// Most tokens to generate per request, at least 1.
-    pub max_tokens: Tokens,
-    pub generation: Generation,
-    pub timeouts: Timeouts,
-    /// What the answer must be like beside being one.
-    pub expect: Option<Expect>,
-    /// What it may use at all of its targets together. Then every step has a number of requests.
-    pub budget: Option<Budget>,
-    /// When a burst is cut short; `None`: never.
-    pub protect: Option<Protect>,
-    /// Values of the extra labels; they win over the target's.
-    pub labels: BTreeMap<String, String>,
-}
-
-impl Probe {
-    /// Whether it asks each of its targets in the same way, whichever targets it has.
-    pub fn asks_the_same(&self, other: &Self) -> bool {
-        // Every field is named, so that none is forgotten.
-        let Self {
-            name,
-            targets: _,
-            every,
-            cron,
-            calendar,
-            jitter,
-            steps,
-            ladder_stop,
-            settle,
-            warmup,
-            prompt,
-            max_tokens,
-            generation,
-            timeouts,
-            expect,
-            budget,
-            protect,
-            capacity,
-            labels,
-        } = self;
-        *name == other.name
-            && *every == other.every
-            && *cron == other.cron
-            && *calendar == other.calendar
-            && *jitter == other.jitter
-            && *steps == other.steps
-            && *ladder_stop == other.ladder_stop
-            && *settle == other.settle
-            && *warmup == other.warmup
-            && *prompt == other.prompt
-            && *max_tokens == other.max_tokens
-            && *generation == other.generation
-            && *timeouts == other.timeouts
-            && *expect == other.expect
-            && *budget == other.budget
-            && *protect == other.protect
-            && *capacity == other.capacity
-            && *labels == other.labels
-    }
-
-    /// Requests of one round, warm-up included; where a step lasts for a time, one per user, or what its rate makes. The
-    /// most, of a search.
-    pub fn requests_of_a_round(&self) -> u64 {
-        self.steps.iter().map(|step| self.requests_of(step)).sum()
-    }
-
-    /// The same of one of its steps.
-    pub fn requests_of(&self, step: &Step) -> u64 {
-        match &self.capacity {
-            Some(bounds) => bounds.requests.into(),
-            None => u64::from(self.warmup) + step.planned_requests(),
-        }
-    }
-
-    /// The most that so many requests use at `target` when each has a prompt of `input_tokens`.
-    pub fn most(&self, requests: u64, input_tokens: u64, target: &Target) -> Amounts {
-        let requests = requests as f64;
-        let (input, output) = (
-            requests * input_tokens as f64,
-            requests * self.max_tokens.0 as f64,
-        );
-        Amounts {
-            requests,
-            input_tokens: input,
-            output_tokens: output,
-            dollars: target.price.map_or(0.0, |price| price.of(input, output)),
-        }
-    }
-
-    /// When its bursts are due at each target, as one of so many replicas.
-    pub fn timetable(&self, replicas: u32) -> Timetable {
-        Timetable {
-            every: self.every,
-            cron: self.cron.clone(),
-            calendar: self.calendar.clone(),
-            replicas,
-        }
-    }
-
-    /// How many bursts are fired a second, on average over the weeks from `unix` on: one, or four where they are rare.
-    pub fn bursts_per_second(&self, unix: f64) -> f64 {
-        const WEEK: f64 = 7.0 * 24.0 * 3600.0;
-        let is_rare = self.every >= Duration::from_hours(1);
-        let span = if is_rare { 4.0 * WEEK } else { WEEK };
-        let until = unix + span;
-        self.timetable(1).due(unix, until) / span
-    }
-}
-
-/// One load of a probe.
-#[derive(Debug, PartialEq)]
-pub struct Step {
-    pub load: Load,
-    /// That of a rate where `load` is one, and only there.
-    pub arrival: Arrival,
-    pub volume: Volume,
-    pub slo: Slo,
-}
-
-impl Step {
-    /// As [`Volume::planned`].
-    pub fn planned_requests(&self) -> u64 {
-        self.volume.planned(self.load)
-    }
-}
-
-/// The deadlines of a request, none of them zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// From the start to the connection (DNS, TCP, TLS).
-    pub connect: Duration,
-    /// From the start to the first output.
-    pub first_token: Duration,
-    /// From output to output.
-    pub stall: Duration,
-    /// From the start to the end.
-    pub total: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            first_token: Duration::from_mins(2),
-            stall: Duration::from_secs(30),
-            total: Duration::from_mins(10),
-        }
-    }
 }
 
 /// One probe at one target and one load: what the metrics tell apart.

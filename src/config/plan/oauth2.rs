@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Url;
+use url::Url;
+
 use crate::config::secret::Secret;
 
 /// Where a token is got, and for what.

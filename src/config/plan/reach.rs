@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Addresses, Url};
+use url::Url;
+
+use super::Addresses;
 use crate::config::secret::Secret;
 
 /// The way to a target. By default: straight there, trusting the system's roots.
