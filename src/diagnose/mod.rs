@@ -3,8 +3,9 @@
 //!
 //! What a burst is compared with ([`Reference`]) is the lowest step of its round; for that step itself, the series'
 //! [baseline](crate::baseline); where there is none, but requests visibly queued, the request that was served first,
-//! unless replicas are unequal. Times are medians. A time is inflated when it is half as long again as the reference's, and so much longer that it
-//! cost a request at least 10 ms. Where something is inflated, the seconds that a request lost are split:
+//! unless replicas are unequal. Times are medians. A time is inflated when it is half as long again as the reference's,
+//! and so much longer that it cost a request at least 10 ms. Where something is inflated, the seconds that a request lost
+//! are split:
 //!
 //! - network: what connecting (DNS, TCP, TLS) took longer, and once more what TCP did, as the request makes that round
 //!   trip, too; but no more than the time to first token took longer;
